@@ -1,0 +1,77 @@
+"""Options that several commands share, and options made from a step's own fields."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+import types
+
+import click
+import pydantic
+from pydantic.fields import FieldInfo
+
+from compress.errors import UsageError
+from compress.pipeline import Step
+
+F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound=Step)
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+ANY_PATH = click.Path(path_type=Path)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, also for an error.")
+seed = click.option("--seed", type=int, default=0, show_default=True, help="Fixes every random choice.")
+device = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, or cuda:N.")
+threads = click.option("--threads", type=click.IntRange(1), help="Processor threads to use. [default: all cores; 1 for timing]")
+network = click.option("--network", metavar="FILE:FUNCTION", help="The function a network of your own comes from; given each time.")
+data = click.option("--data", metavar="NAME[:PATH]", help="digits, cifar10:FOLDER, npz:FILE, imagefolder:FOLDER, ...")
+calibration = click.option("--calibration", type=FOLDER, help="Folder of unlabelled images to calibrate on, instead of training images.")
+out = click.option("-o", "--output", "output_file", type=FILE, required=True, help="File to write; never the input.")
+
+
+def refuse_overwriting(output: Path, *inputs: Path) -> None:
+    """Raise UsageError where the file to write is one of those read."""
+    for path in inputs:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise UsageError(f"{output} is the input itself, which is never overwritten. Give another -o.")
+
+
+def step_options(step: type[Step]) -> Callable[[F], F]:
+    """An option for every field of a step: its name, type, default and description are the field's own."""
+
+    def add(command: F) -> F:
+        for name, field in reversed(step.model_fields.items()):
+            command = _option(name, field)(command)
+        return command
+
+    return add
+
+
+def make_step(step: type[S], values: dict[str, Any]) -> S:
+    """The step of the options given; raises UsageError naming the option that is out of its range."""
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None}
+    try:
+        return step(**given)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else step.__name__.lower()
+        raise UsageError(f"{place}: {first['msg'].removeprefix('Value error, ')}.") from error
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[F], F]:
+    flag = "--" + name.replace("_", "-")
+    help_text = (field.description or "").replace("\n", " ")
+    kind = _without_none(field.annotation)
+    default = field.get_default(call_default_factory=True)
+    if kind is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", name, default=default, show_default=True, help=help_text)
+    if get_origin(kind) is tuple:
+        return click.option(flag, name, multiple=True, type=get_args(kind)[0], help=f"{help_text} May be given several times.")
+    choice: Any = click.Choice([str(value) for value in get_args(kind)]) if get_origin(kind) is Literal else kind
+    return click.option(flag, name, type=choice, default=default, show_default=default is not None, help=help_text)
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (types.UnionType,) or str(get_origin(annotation)) == "typing.Union":
+        return next(kind for kind in get_args(annotation) if kind is not type(None))
+    return annotation

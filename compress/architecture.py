@@ -1,0 +1,74 @@
+"""What a network is, as data: enough to rebuild it without its original code having run."""
+
+from typing import Any, Literal
+
+import pydantic
+from pydantic.dataclasses import dataclass
+
+Source = Literal["compress", "torchvision", "user"]
+STRICT = pydantic.ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Edge:
+    """One place where a quantized network holds integers: an argument of one call.
+
+    `consumer` is the call's position in the exported call sequence, `argument` the position among its
+    flattened arguments. An activation edge (`tensor` is None) reads its scale and zero point from row
+    `quantizer` of the checkpoint's tensors `quantization.scale` and `quantization.zero_point`. A weight or bias edge names
+    the state-dict `tensor` it replaces, whose integers lie in `TENSOR.integer`, scales in `TENSOR.scale`.
+    """
+
+    consumer: int
+    argument: int
+    dtype: Literal["uint8", "int8", "int32"]
+    low: int
+    high: int
+    quantizer: int | None = None
+    tensor: str | None = None
+    axis: int | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Quantization:
+    """How a network is quantized: for which target, on which edges of which call sequence.
+
+    `operators` is the digest of the exported sequence of operators; a network that traces to another
+    sequence (another torch, an edited file) is refused rather than quantized in the wrong places.
+    """
+
+    target: str
+    operators: str
+    edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Architecture:
+    """A network as data.
+
+    `input_shape` is (channels, height, width). `widths` maps a narrowed layer to its (inputs, outputs).
+    `masked` names layers whose weights hold pruned zeros in place. `folded` lists (layer, batch norm)
+    pairs, the batch norm absorbed into the layer; None is a network not folded yet, () one that had
+    nothing to fold. `code` is the digest of the user's own file where
+    `source` is "user".
+    """
+
+    source: Source
+    name: str
+    arguments: dict[str, Any]
+    input_shape: tuple[int, int, int]
+    widths: dict[str, tuple[int, int]] = pydantic.Field(default_factory=dict)
+    masked: tuple[str, ...] = ()
+    folded: tuple[tuple[str, str], ...] | None = None
+    quantization: Quantization | None = None
+    code: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The name a user would type: `resnet20`, `torchvision:resnet18`, `user:build`."""
+        return self.name if self.source == "compress" else f"{self.source}:{self.name}"
+
+    @property
+    def precision(self) -> Literal["fp32", "int8"]:
+        """What the network's arithmetic is held in."""
+        return "int8" if self.quantization else "fp32"

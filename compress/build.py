@@ -1,0 +1,63 @@
+"""From a checkpoint to a network: dense, then narrowed, folded, and with its integers in place.
+
+Everything downstream of a step goes through here, export included, so what is measured is what was saved.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from compress import networks
+from compress.architecture import Architecture
+from compress.checkpoint import Checkpoint
+from compress.errors import CompressError
+from compress.fold.structure import strip
+from compress.prune.narrow import narrow
+from compress.quantize.graph import insert
+
+if TYPE_CHECKING:
+    from compress.networks import UserNetwork
+
+COUNTER = "num_batches_tracked"
+
+
+def build(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> nn.Module:
+    """The network of a checkpoint, in inference mode, on the CPU.
+
+    A quantized one is a graph of its exported calls and cannot be trained. `user` is the function a
+    network of the user's own comes from (`compress.networks.load_user`); no file is run without it.
+    Raises CompressError where the weights are not those of the architecture.
+    """
+    architecture = checkpoint.architecture
+    network = structure(architecture, user)
+    _load(network, checkpoint.weights, {edge.tensor for edge in architecture.quantization.edges} if architecture.quantization else set())
+    network.eval()
+    if architecture.quantization is not None:
+        return insert(network, architecture.quantization, checkpoint.weights, architecture.input_shape)
+    return network
+
+
+def structure(architecture: Architecture, user: "UserNetwork | None" = None) -> nn.Module:
+    """The network of an architecture with weights that mean nothing yet; in floating point, also of a quantized one."""
+    network = narrow(networks.create(architecture, user), architecture.widths)
+    return strip(network, architecture.folded or ())
+
+
+def _load(network: nn.Module, weights: Mapping[str, Tensor], integers: set[str | None]) -> None:
+    """Copy weights into a network; tensors held as integers are left for the quantized graph to bring."""
+    own = network.state_dict()
+    extra = {f"{name}.{part}" for name in integers for part in ("integer", "scale")}
+    extra |= {"quantization.scale", "quantization.zero_point"}
+    missing = [name for name in own if name not in weights and name not in integers and not name.endswith(COUNTER)]
+    unexpected = [name for name in weights if name not in own and name not in extra]
+    shapes = [name for name, tensor in weights.items() if name in own and own[name].shape != tensor.shape]
+    if missing or unexpected or shapes:
+        found = [f"missing {', '.join(missing[:3])}"] * bool(missing)
+        found += [f"unexpected {', '.join(unexpected[:3])}"] * bool(unexpected)
+        found += [f"of another shape {', '.join(shapes[:3])}"] * bool(shapes)
+        raise CompressError(
+            f"the weights in this checkpoint are not those of its architecture: {'; '.join(found)}. "
+            "The file was edited, or the network's code has changed since; make the checkpoint again."
+        )
+    network.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)

@@ -1,0 +1,1 @@
+"""Images, their labels, and what is done to them before a network sees them."""

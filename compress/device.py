@@ -1,0 +1,26 @@
+"""Which device and how many threads torch computes with."""
+
+from compress.errors import ResourceError, UsageError
+
+
+def use(device: str, threads: int | None) -> str:
+    """Check that `device` exists (cpu, cuda or cuda:N) and give torch `threads` threads; returns the device.
+
+    Raises UsageError for a word torch does not know, and ResourceError where the device is not there.
+    """
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        kind = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {device!r}: give cpu, cuda or cuda:N.") from error
+    if kind.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {device!r} is not supported: give cpu, cuda or cuda:N.")
+    if kind.type == "cuda" and (not torch.cuda.is_available() or (kind.index or 0) >= torch.cuda.device_count()):
+        raise ResourceError(
+            f"{device} was asked for, and torch sees {torch.cuda.device_count()} CUDA devices here. "
+            "Use --device cpu, or install a CUDA build of torch and its driver."
+        )
+    return device

@@ -1,0 +1,65 @@
+"""What a file is, in words, from its header alone: weights are not read and torch is not imported."""
+
+import math
+from pathlib import Path
+
+from compress import checkpoint, storage
+from compress.checkpoint import Header, Record
+from compress.errors import CompressError
+
+Explanation = dict[str, str | list[str]]
+
+
+def explain(path: Path) -> Explanation:
+    """A word for each thing there is to know of a checkpoint, or of an artifact with its sidecar."""
+    if path.suffix == ".onnx":
+        return _artifact(path)
+    return _checkpoint(checkpoint.header(path))
+
+
+def _checkpoint(header: Header) -> Explanation:
+    description = header.description
+    architecture, data = description.architecture, description.dataset
+    numbers = sum(math.prod(shape) for _, shape in header.tensors.values())
+    return {
+        "kind": "checkpoint",
+        "network": architecture.title,
+        "arguments": ", ".join(f"{key}={value}" for key, value in architecture.arguments.items()),
+        "input": "x".join(map(str, architecture.input_shape)),
+        "precision": architecture.precision + (f" for {architecture.quantization.target}" if architecture.quantization else ""),
+        "batch norms": "in place" if architecture.folded is None else f"{len(architecture.folded)} folded",
+        "narrowed layers": [f"{layer}: {inputs} -> {outputs}" for layer, (inputs, outputs) in architecture.widths.items()],
+        "masked layers": list(architecture.masked),
+        "data": f"{data.name}, {len(data.classes)} classes" if data else "not said",
+        "trained on": "train split" if description.trained_on == "train" else "all, the validation split included",
+        "history": [_line(number, record) for number, record in enumerate(description.history, 1)],
+        "tensors": f"{len(header.tensors)}, {numbers:,} numbers",
+        "size": f"{header.size_bytes:,} bytes",
+    }
+
+
+def _line(number: int, record: Record) -> str:
+    settings = ", ".join(f"{key}={value}" for key, value in record.settings.items() if value is not None)
+    left = [f"left alone {refusal.layer}: {refusal.reason}" for refusal in record.refusals]
+    return "\n     ".join([f"{number}. {record.step} ({settings})", *record.notes, *left])
+
+
+def _artifact(path: Path) -> Explanation:
+    from compress.export.artifact import read_sidecar
+
+    found = read_sidecar(path)
+    digest = storage.digest_file(path)
+    if digest != found.digest:
+        raise CompressError(f"{path} is not the file its sidecar describes: the digests differ. Export it again.")
+    return {
+        "kind": "artifact",
+        "network": found.network,
+        "format": found.format,
+        "precision": found.precision + (f" for {found.target}" if found.target else ""),
+        "input": "x".join(map(str, found.input_shape)),
+        "from checkpoint": found.source,
+        "digest": digest,
+        "MACs": f"{found.macs:,}",
+        "parameters": f"{found.parameters:,}",
+        "size": f"{found.size_bytes:,} bytes",
+    }

@@ -1,0 +1,83 @@
+"""What was exported, as a value, and the JSON file beside it that says so: `FILE.onnx.json`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import pydantic
+from pydantic.dataclasses import dataclass
+
+from compress import document, storage
+from compress.architecture import STRICT
+from compress.data.spec import DatasetSpec
+from compress.errors import CompressError
+
+KIND, FORMAT = "compress artifact", 1
+
+FileName = Annotated[Path, pydantic.PlainSerializer(lambda path: path.name, return_type=str)]
+"""A path of which only the file's own name is ever written down."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Artifact:
+    """A file some runtime can load, and where it comes from.
+
+    `source` is the fingerprint of the checkpoint, `network` its architecture's title, `target` what an INT8
+    file was quantized for. `input_shape` is (channels, height, width), `macs` counts one image. `dataset`
+    carries what is done to an image before the network sees it. `tools` are the versions that wrote the file.
+    """
+
+    path: FileName
+    format: str
+    precision: str
+    target: str | None
+    network: str
+    input_shape: tuple[int, int, int]
+    source: str
+    digest: str
+    size_bytes: int
+    parameters: int
+    macs: int
+    dataset: DatasetSpec | None
+    tools: dict[str, str]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Sidecar:
+    """The document beside an artifact."""
+
+    artifact: Artifact
+
+
+def sidecar(path: Path) -> Path:
+    """Where the sidecar of the artifact at `path` lies."""
+    return path.with_name(path.name + ".json")
+
+
+def write_sidecar(artifact: Artifact) -> None:
+    """Write the sidecar of an artifact that is already in its place."""
+    document.write(sidecar(artifact.path), KIND, FORMAT, Sidecar(artifact))
+
+
+def read_sidecar(path: Path) -> Artifact:
+    """What the sidecar says of the artifact at `path`.
+
+    Raises CompressError where either is missing, or the file is not the one the sidecar was written for.
+    """
+    try:
+        digest = storage.digest_file(path)
+    except OSError as error:
+        raise storage.unreadable(path, "artifact", error) from error
+    place = sidecar(path)
+    if not place.exists():
+        raise CompressError(
+            f"{path} has no {place.name} beside it, so nothing says where it comes from or what its images look "
+            "like. Copy both files together, or export the checkpoint again."
+        )
+    artifact = document.read(place, KIND, FORMAT, Sidecar).artifact
+    if artifact.digest != digest:
+        raise CompressError(
+            f"{path} is not the file that {place.name} describes: its digest is {digest}, and {artifact.digest} was "
+            "expected. It was changed after the export, or the export was interrupted; export the checkpoint again."
+        )
+    return dataclasses.replace(artifact, path=path)

@@ -1,0 +1,1 @@
+"""Batch norms absorbed into the layers before them, exactly."""

@@ -1,0 +1,68 @@
+"""Which batch norms can be folded, and the structure of the network once they are."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from compress.errors import CompressError, Refusal
+from compress.trace import module_of, trace
+
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+CALLS = {torch.ops.aten.conv1d.default, torch.ops.aten.conv2d.default, torch.ops.aten.conv3d.default, torch.ops.aten.linear.default}
+PADDED = {torch.ops.aten.conv1d.padding, torch.ops.aten.conv2d.padding, torch.ops.aten.conv3d.padding}
+
+
+def find_pairs(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[tuple[tuple[str, str], ...], tuple[Refusal, ...]]:
+    """The (layer, batch norm) pairs that can be folded, in call order, and why every other batch norm stays.
+
+    A pair can be folded when the batch norm is the layer's only reader and neither is called twice.
+    Raises CompressError where the network cannot be traced.
+    """
+    pairs: list[tuple[str, str]] = []
+    refusals: list[Refusal] = []
+    graph = trace(network, input_shape).graph
+    calls = [node for node in graph.nodes if node.op == "call_function"]
+    uses = Counter(module_of(node.args[1]) for node in calls if node.target in CALLS | PADDED)
+    norms = [node for node in calls if node.target is torch.ops.aten.batch_norm.default]
+    norm_uses = Counter(module_of(node.args[3]) for node in norms)
+    for node in norms:
+        name, source = module_of(node.args[3]), node.args[0]
+        layer = module_of(source.args[1]) if source.target in CALLS | PADDED else ""
+        if name in (refusal.layer for refusal in refusals):
+            continue
+        if not layer:
+            refusals.append(Refusal(name, f"it follows {_word(source.target)}, not a convolution or linear layer"))
+        elif len(source.users) > 1:
+            refusals.append(Refusal(name, f"the output of {layer} is read elsewhere too"))
+        elif uses[layer] > 1 or norm_uses[name] > 1:
+            refusals.append(Refusal(name, f"{layer if uses[layer] > 1 else name} is called more than once"))
+        elif not isinstance(network.get_submodule(layer), LAYERS) or not isinstance(network.get_submodule(name), NORMS):
+            refusals.append(Refusal(name, "it or its layer is not a plain torch module"))
+        else:
+            pairs.append((layer, name))
+    return tuple(pairs), tuple(refusals)
+
+
+def strip(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
+    """Give `network` the structure of a folded one, in place: a bias on each layer, nothing where its batch norm was.
+
+    The new biases are zero until weights are loaded. Raises CompressError for a name the network does not have.
+    """
+    for layer_name, norm_name in pairs:
+        try:
+            layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
+        except AttributeError as error:
+            raise CompressError(f"the folded layer does not exist in this network: {error}. The checkpoint belongs to another network.") from error
+        if not isinstance(layer, LAYERS) or not isinstance(norm, NORMS):
+            raise CompressError(f"{norm_name} cannot have been folded into {layer_name}: the checkpoint belongs to another network.")
+        if layer.bias is None:
+            layer.bias = nn.Parameter(torch.zeros(layer.weight.shape[0], dtype=layer.weight.dtype))
+        network.set_submodule(norm_name, nn.Identity())
+    return network
+
+
+def _word(target: object) -> str:
+    return getattr(target, "_opname", None) or (target if isinstance(target, str) else getattr(target, "__name__", str(target)))

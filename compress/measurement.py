@@ -1,0 +1,159 @@
+"""Numbers with their unit, their conditions and the machine they were taken on.
+
+A measurement holds raw samples; medians, percentiles, spreads and ratios are computed when they are
+read, never stored. `Recording` is the one schema of `measurements.json`: every command that measures
+writes it, and reports read it.
+"""
+
+import importlib.metadata
+import math
+import os
+import platform
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pydantic
+from pydantic.dataclasses import dataclass
+
+from compress import document
+from compress.architecture import STRICT
+from compress.errors import CompressError
+
+KIND, FORMAT = "compress measurements", 1
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Metric:
+    """What is measured: its unit, which direction is better, and whether two runs give the same number exactly."""
+
+    unit: str
+    better: Better
+    exact: bool
+    meaning: str
+
+
+METRICS: dict[str, Metric] = {
+    "top1": Metric("%", "higher", True, "share of test images whose most likely class is right"),
+    "top5": Metric("%", "higher", True, "share of test images whose five most likely classes hold the right one"),
+    "latency": Metric("s", "lower", False, "time from a batch of images to its logits"),
+    "latency_ratio": Metric("x", "lower", False, "latency over the baseline's, one value a round of the same interleaved run"),
+    "throughput": Metric("images/s", "higher", False, "images answered in a second"),
+    "load_time": Metric("s", "lower", False, "time to open the file, in a fresh process"),
+    "peak_memory": Metric("B", "lower", False, "resident memory a fresh process adds by loading the file and answering one batch"),
+    "size": Metric("B", "lower", True, "size of the file"),
+    "parameters": Metric("1", "lower", True, "numbers the network has learnt"),
+    "macs": Metric("1", "lower", True, "multiply-accumulates for one image"),
+    "integer_macs": Metric("%", "higher", True, "share of the MACs that run in integer kernels in the runtime's own optimised graph"),
+}
+
+
+@dataclass(frozen=True, config=STRICT)
+class Environment:
+    """The machine and the software of a measurement."""
+
+    cpu: str
+    cores: int
+    gpu: str | None
+    driver: str | None
+    threads: int
+    python: str
+    system: str
+    versions: dict[str, str]
+    date: str
+
+
+@dataclass(frozen=True, config=STRICT)
+class Measurement:
+    """Samples of one metric of one subject, under stated conditions.
+
+    `conditions` say what else has to be the same for two measurements to be set side by side:
+    `runtime`, `batch`, `threads`, `split`, `images`. `values` is never empty and always finite.
+    """
+
+    metric: str
+    values: tuple[float, ...]
+    conditions: dict[str, str | int] = pydantic.Field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ValueError(f"unknown metric {self.metric!r}; there are {', '.join(METRICS)}")
+        if not self.values or not all(math.isfinite(value) for value in self.values):
+            raise ValueError(f"{self.metric} needs at least one value, and every value finite")
+
+    @property
+    def median(self) -> float:
+        """The middle of the samples."""
+        return float(np.median(self.values))
+
+    def percentile(self, share: float) -> float:
+        """The sample below which `share` per cent of the samples lie, 0 to 100."""
+        return float(np.percentile(self.values, share))
+
+
+@dataclass(frozen=True, config=STRICT)
+class Hop:
+    """One comparison of the parity ledger: the candidate after a step against the one before it."""
+
+    name: str
+    verdict: Literal["passed", "failed", "void", "skipped"]
+    reason: str
+    figures: dict[str, float]
+    tolerance: dict[str, float]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Layer:
+    """One layer of a subject, for the per-layer view: channels, MACs for one image, what was left alone and why."""
+
+    name: str
+    kind: str
+    inputs: int
+    outputs: int
+    macs: int
+    zeros: float
+    precision: str
+    note: str = ""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Subject:
+    """What was measured: a name for people, the file's digest, and the fingerprint of the checkpoint it comes from."""
+
+    name: str
+    digest: str
+    fingerprint: str
+    network: str
+    format: str
+    precision: str
+
+
+@dataclass(frozen=True, config=STRICT)
+class Entry:
+    """Everything measured about one subject."""
+
+    subject: Subject
+    environment: Environment
+    measurements: tuple[Measurement, ...] = ()
+    parity: tuple[Hop, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    notes: tuple[str, ...] = ()
+    correct: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Recording:
+    """`measurements.json`: the entries of one or more commands; entries of one subject are joined when read."""
+
+    entries: tuple[Entry, ...]
+
+
+def read(path: Path) -> Recording:
+    """Read a `measurements.json`."""
+    return document.read(path, KIND, FORMAT, Recording)
+
+
+def write(path: Path, recording: Recording) -> None:
+    """Write a `measurements.json`, whole or not at all."""
+    document.write(path, KIND, FORMAT, recording)

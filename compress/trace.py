@@ -1,0 +1,56 @@
+"""Following what a network does: its exported call sequence, with a free batch size.
+
+Folding and quantization read it to find what follows what. It is made from the network each time and
+never stored: `torch.export.load` can run code.
+"""
+
+import logging
+import warnings
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from compress.errors import CompressError
+
+
+def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> fx.GraphModule:
+    """The network in inference mode as one flat graph of aten calls, for any batch of two or more images.
+
+    Raises CompressError where torch.export cannot follow it, with the line of the user's code it stopped at.
+    """
+    return follow(network.eval(), input_shape).module()
+
+
+def follow(network: nn.Module, input_shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
+    """The exported program behind `trace`, of a network that `build` gave: in inference mode, quantized or not."""
+    images = torch.zeros(2, *input_shape)
+    logging.getLogger("torch.export").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+    except Exception as error:  # torch.export raises errors of many unrelated types for code it cannot follow
+        raise CompressError(
+            f"torch.export cannot follow this network{_place(error)}: {str(error).strip().splitlines()[0]}. "
+            "Data-dependent `if`s and loops, and shapes computed from values, have to be written without them."
+        ) from error
+
+
+def module_of(node: Any) -> str:
+    """The name of the module a parameter node belongs to: `layer1.0.conv1` for `layer1.0.conv1.weight`; "" for none."""
+    if isinstance(node, fx.Node) and node.op == "get_attr":
+        return str(node.target).rpartition(".")[0]
+    return ""
+
+
+def _place(error: BaseException) -> str:
+    """Where in the user's own code the exporter stopped, as " at FILE:LINE", or ""."""
+    import re
+
+    found = re.findall(r'File "([^"]+)", line (\d+)', str(error))
+    own = [(file, line) for file, line in found if "/torch/" not in file]
+    if not own:
+        return ""
+    file, line = own[-1]
+    return f" at {file.rpartition('/')[2]}:{line}"

@@ -1,0 +1,33 @@
+"""What several tests share: real data, a real trained network, and a quiet torch."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+MODELS = Path(__file__).parents[1] / "models"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> Path:
+    """The CIFAR-10 arrays, where the environment names them."""
+    path = os.environ.get("COMPRESS_CIFAR10")
+    if not path:
+        pytest.skip("COMPRESS_CIFAR10 does not name a cifar10.npz")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def resnet20_weights() -> Path:
+    """Trained ResNet-20 weights for CIFAR-10, where the environment names their folder."""
+    folder = os.environ.get("COMPRESS_WEIGHTS")
+    if not folder:
+        pytest.skip("COMPRESS_WEIGHTS does not name a folder with resnet20_cifar10.safetensors")
+    return Path(folder) / "resnet20_cifar10.safetensors"
