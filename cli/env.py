@@ -19,7 +19,9 @@ def env(as_json: bool) -> None:
 
     found = {"compress": __version__, **document.plain(environment(os.cpu_count() or 1))}
     versions = found.pop("versions")
-    lines = [f"{name}: {value}" for name, value in found.items()] + [f"  {name} {version}" for name, version in versions.items()]
+    lines = [f"{name}: {value}" for name, value in found.items()] + [
+        f"  {name} {version}" for name, version in versions.items()
+    ]
     output.result({**found, "versions": versions}, "\n".join(lines), as_json)
 
 

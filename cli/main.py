@@ -79,5 +79,10 @@ def main() -> NoReturn:
             code = output.failure(MemoryError(f"{error} Lower the batch."), as_json)
         else:
             traceback.print_exc()
-            code = output.failure(CompressError(f"this is a fault of compress, not yours ({type(error).__name__}: {error}). Please report it with the lines above and `compress env`."), as_json)
+            code = output.failure(
+                CompressError(
+                    f"this is a fault of compress, not yours ({type(error).__name__}: {error}). Please report it with the lines above and `compress env`."
+                ),
+                as_json,
+            )
     sys.exit(code)

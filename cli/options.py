@@ -22,10 +22,16 @@ ANY_PATH = click.Path(path_type=Path)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, also for an error.")
 seed = click.option("--seed", type=int, default=0, show_default=True, help="Fixes every random choice.")
 device = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, or cuda:N.")
-threads = click.option("--threads", type=click.IntRange(1), help="Processor threads to use. [default: all cores; 1 for timing]")
-network = click.option("--network", metavar="FILE:FUNCTION", help="The function a network of your own comes from; given each time.")
+threads = click.option(
+    "--threads", type=click.IntRange(1), help="Processor threads to use. [default: all cores; 1 for timing]"
+)
+network = click.option(
+    "--network", metavar="FILE:FUNCTION", help="The function a network of your own comes from; given each time."
+)
 data = click.option("--data", metavar="NAME[:PATH]", help="digits, cifar10:FOLDER, npz:FILE, imagefolder:FOLDER, ...")
-calibration = click.option("--calibration", type=FOLDER, help="Folder of unlabelled images to calibrate on, instead of training images.")
+calibration = click.option(
+    "--calibration", type=FOLDER, help="Folder of unlabelled images to calibrate on, instead of training images."
+)
 out = click.option("-o", "--output", "output_file", type=FILE, required=True, help="File to write; never the input.")
 
 
@@ -49,7 +55,9 @@ def step_options(step: type[Step]) -> Callable[[F], F]:
 
 def make_step(step: type[S], values: dict[str, Any]) -> S:
     """The step of the options given; raises UsageError naming the option that is out of its range."""
-    given = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None}
+    given = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None
+    }
     try:
         return step(**given)
     except pydantic.ValidationError as error:
@@ -66,7 +74,9 @@ def _option(name: str, field: FieldInfo) -> Callable[[F], F]:
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=default, show_default=True, help=help_text)
     if get_origin(kind) is tuple:
-        return click.option(flag, name, multiple=True, type=get_args(kind)[0], help=f"{help_text} May be given several times.")
+        return click.option(
+            flag, name, multiple=True, type=get_args(kind)[0], help=f"{help_text} May be given several times."
+        )
     choice: Any = click.Choice([str(value) for value in get_args(kind)]) if get_origin(kind) is Literal else kind
     return click.option(flag, name, type=choice, default=default, show_default=default is not None, help=help_text)
 

@@ -26,7 +26,9 @@ def result(value: dict[str, Any], human: object, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
     else:
-        Console(highlight=False, soft_wrap=isinstance(human, str)).print(human, markup=False) if isinstance(human, str) else Console().print(human)
+        Console(highlight=False, soft_wrap=isinstance(human, str)).print(human, markup=False) if isinstance(
+            human, str
+        ) else Console().print(human)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -44,7 +46,11 @@ def failure(error: BaseException, as_json: bool) -> int:
     code = exit_code(error)
     message = error.format_message() if isinstance(error, click.ClickException) else str(error)
     if as_json:
-        click.echo(json.dumps({"error": {"kind": _kind(error), "message": message, "exit_code": code}}, indent=1, ensure_ascii=False))
+        click.echo(
+            json.dumps(
+                {"error": {"kind": _kind(error), "message": message, "exit_code": code}}, indent=1, ensure_ascii=False
+            )
+        )
     else:
         console = Console(stderr=True, highlight=False)
         if isinstance(error, click.UsageError) and error.ctx is not None:

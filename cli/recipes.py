@@ -10,7 +10,9 @@ from . import options, output
 
 @rich_click.command("recipes")
 @click.argument("name", required=False)
-@click.option("-o", "--output", "output_file", type=options.FILE, help="Copy the recipe NAME to this file, to be changed.")
+@click.option(
+    "-o", "--output", "output_file", type=options.FILE, help="Copy the recipe NAME to this file, to be changed."
+)
 @options.as_json
 def recipes(name: str | None, output_file: Path | None, as_json: bool) -> None:
     """List the recipes that come with compress, print one, or copy one.

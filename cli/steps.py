@@ -54,7 +54,11 @@ def _command(name: str) -> click.Command:
         options.out,
         options.data,
         options.calibration,
-        *([click.option("--teacher", type=options.FILE, help="Checkpoint whose answers the distillation follows.")] if name == "train" else []),
+        *(
+            [click.option("--teacher", type=options.FILE, help="Checkpoint whose answers the distillation follows.")]
+            if name == "train"
+            else []
+        ),
         options.network,
         options.step_options(step),
         options.seed,

@@ -31,7 +31,11 @@ def build(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> nn.Modul
     """
     architecture = checkpoint.architecture
     network = structure(architecture, user)
-    _load(network, checkpoint.weights, {edge.tensor for edge in architecture.quantization.edges} if architecture.quantization else set())
+    _load(
+        network,
+        checkpoint.weights,
+        {edge.tensor for edge in architecture.quantization.edges} if architecture.quantization else set(),
+    )
     network.eval()
     if architecture.quantization is not None:
         return insert(network, architecture.quantization, checkpoint.weights, architecture.input_shape)

@@ -82,11 +82,13 @@ class Checkpoint:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the architecture and every tensor: the same network has the same fingerprint on any machine."""
+        import torch
+
         digest = hashlib.sha256(json.dumps(document.plain(self.architecture), sort_keys=True).encode())
         for name in sorted(self.weights):
             tensor = self.weights[name].detach().cpu().contiguous()
             digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-            digest.update(tensor.numpy().tobytes())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
         return "sha256:" + digest.hexdigest()
 
     @property
@@ -126,7 +128,9 @@ def header(path: Path) -> Header:
             for name, entry in content.items()
             if name != "__metadata__"
         }
-        end = max((int(entry["data_offsets"][1]) for name, entry in content.items() if name != "__metadata__"), default=0)
+        end = max(
+            (int(entry["data_offsets"][1]) for name, entry in content.items() if name != "__metadata__"), default=0
+        )
         metadata = content.get("__metadata__") or {}
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise CompressError(f"{path} is not a checkpoint of compress. {_advice(path)}") from error
@@ -136,7 +140,9 @@ def header(path: Path) -> Header:
             "It was cut short or changed; copy or make it again."
         )
     if SLOT not in metadata:
-        raise CompressError(f"{path} holds plain weights, not a checkpoint. Make one of it with: compress import {path.name} --network NAME --data DATA -o base.safetensors")
+        raise CompressError(
+            f"{path} holds plain weights, not a checkpoint. Make one of it with: compress import {path.name} --network NAME --data DATA -o base.safetensors"
+        )
     return Header(document.loads(metadata[SLOT], KIND, FORMAT, Description, f"the checkpoint {path}"), tensors, size)
 
 
@@ -152,7 +158,9 @@ def load(path: Path | str) -> Checkpoint:
     except (SafetensorError, OSError) as error:
         raise CompressError(f"{path} is damaged: {error}. Copy or make it again.") from error
     require_finite(weights, str(path))
-    return Checkpoint(description.architecture, weights, description.dataset, description.trained_on, description.history)
+    return Checkpoint(
+        description.architecture, weights, description.dataset, description.trained_on, description.history
+    )
 
 
 def require_finite(weights: "Mapping[str, Tensor]", where: str) -> None:

@@ -40,7 +40,10 @@ def validate(kind: type[T], content: object, what: str) -> T:
 
 def dumps(kind: str, format: int, value: object) -> str:
     """The document of a value: `kind`, `format`, then its fields in their order; the same bytes for the same value."""
-    return json.dumps({"kind": kind, "format": format, **plain(value)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return (
+        json.dumps({"kind": kind, "format": format, **plain(value)}, indent=1, ensure_ascii=False, allow_nan=False)
+        + "\n"
+    )
 
 
 def loads(text: str | bytes, kind: str, format: int, of: type[T], what: str) -> T:

@@ -26,9 +26,12 @@ def _checkpoint(header: Header) -> Explanation:
         "network": architecture.title,
         "arguments": ", ".join(f"{key}={value}" for key, value in architecture.arguments.items()),
         "input": "x".join(map(str, architecture.input_shape)),
-        "precision": architecture.precision + (f" for {architecture.quantization.target}" if architecture.quantization else ""),
+        "precision": architecture.precision
+        + (f" for {architecture.quantization.target}" if architecture.quantization else ""),
         "batch norms": "in place" if architecture.folded is None else f"{len(architecture.folded)} folded",
-        "narrowed layers": [f"{layer}: {inputs} -> {outputs}" for layer, (inputs, outputs) in architecture.widths.items()],
+        "narrowed layers": [
+            f"{layer}: {inputs} -> {outputs}" for layer, (inputs, outputs) in architecture.widths.items()
+        ],
         "masked layers": list(architecture.masked),
         "data": f"{data.name}, {len(data.classes)} classes" if data else "not said",
         "trained on": "train split" if description.trained_on == "train" else "all, the validation split included",

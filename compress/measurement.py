@@ -38,14 +38,20 @@ METRICS: dict[str, Metric] = {
     "top1": Metric("%", "higher", True, "share of test images whose most likely class is right"),
     "top5": Metric("%", "higher", True, "share of test images whose five most likely classes hold the right one"),
     "latency": Metric("s", "lower", False, "time from a batch of images to its logits"),
-    "latency_ratio": Metric("x", "lower", False, "latency over the baseline's, one value a round of the same interleaved run"),
+    "latency_ratio": Metric(
+        "x", "lower", False, "latency over the baseline's, one value a round of the same interleaved run"
+    ),
     "throughput": Metric("images/s", "higher", False, "images answered in a second"),
     "load_time": Metric("s", "lower", False, "time to open the file, in a fresh process"),
-    "peak_memory": Metric("B", "lower", False, "resident memory a fresh process adds by loading the file and answering one batch"),
+    "peak_memory": Metric(
+        "B", "lower", False, "resident memory a fresh process adds by loading the file and answering one batch"
+    ),
     "size": Metric("B", "lower", True, "size of the file"),
     "parameters": Metric("1", "lower", True, "numbers the network has learnt"),
     "macs": Metric("1", "lower", True, "multiply-accumulates for one image"),
-    "integer_macs": Metric("%", "higher", True, "share of the MACs that run in integer kernels in the runtime's own optimised graph"),
+    "integer_macs": Metric(
+        "%", "higher", True, "share of the MACs that run in integer kernels in the runtime's own optimised graph"
+    ),
 }
 
 
@@ -62,6 +68,18 @@ class Environment:
     system: str
     versions: dict[str, str]
     date: str
+
+
+def comparable(one: Environment, other: Environment) -> tuple[str, ...]:
+    """The fields that differ and keep times of the two from being compared; none where they may be.
+
+    Versions and dates are not among them: whether a new runtime is faster is what a comparison is for.
+    """
+    return tuple(
+        name
+        for name in ("cpu", "cores", "gpu", "driver", "system", "threads")
+        if getattr(one, name) != getattr(other, name)
+    )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -105,7 +123,11 @@ class Hop:
 
 @dataclass(frozen=True, config=STRICT)
 class Layer:
-    """One layer of a subject, for the per-layer view: channels, MACs for one image, what was left alone and why."""
+    """One layer of a subject, for the per-layer view: channels, MACs for one image, what was left alone and why.
+
+    `zeros` is the share of zero weights, 0 to 1; `seconds` the time spent in it for one batch; `sensitivity`
+    the accuracy lost, in points, when this layer alone is compressed. Both are None where not measured.
+    """
 
     name: str
     kind: str
@@ -115,6 +137,16 @@ class Layer:
     zeros: float
     precision: str
     note: str = ""
+    seconds: float | None = None
+    sensitivity: float | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Curve:
+    """What a step measured on the way, one value an epoch: `figures` of a history's record."""
+
+    step: str
+    figures: dict[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -131,7 +163,10 @@ class Subject:
 
 @dataclass(frozen=True, config=STRICT)
 class Entry:
-    """Everything measured about one subject."""
+    """Everything measured about one subject.
+
+    `correct` has one character a test image, in the split's order: "1" where top-1 is right, "0" where wrong.
+    """
 
     subject: Subject
     environment: Environment
@@ -140,6 +175,7 @@ class Entry:
     layers: tuple[Layer, ...] = ()
     notes: tuple[str, ...] = ()
     correct: str | None = None
+    curves: tuple[Curve, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -34,10 +34,18 @@ def parse(text: str | float, unit: str) -> float:
     """
     scales = SCALES[unit]
     found = re.fullmatch(r"\s*([+-]?[0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(\D*?)\s*", str(text))
-    if not found or found[2] not in scales or not math.isfinite(float(found[1])):
+    if found and not math.isfinite(float(found[1])):
+        found = None
+    if not found or found[2] not in scales:
         fitting = [f"3{suffix}" for suffix in scales]
         listed = " or ".join(filter(None, (", ".join(fitting[:-1]), fitting[-1])))
-        wrong = f"{found[2]!r} is no unit that fits" if found and found[2] else "it has no unit" if found else "it is no number"
+        wrong = (
+            f"{found[2]!r} is no unit that fits"
+            if found and found[2]
+            else "it has no unit"
+            if found
+            else "it is no finite number"
+        )
         raise ValueError(f"cannot read {str(text)!r}: {wrong}. Write it as {listed}.")
     return float(found[1]) * scales[found[2]]
 

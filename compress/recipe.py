@@ -122,7 +122,9 @@ class Recipe(Section):
     @classmethod
     def _known_steps(cls, value: Any) -> Any:
         adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(tuple[_entry(), ...])  # type: ignore[misc]  # made from STEPS
-        return tuple(next(step for step in dict(entry).values() if step is not None) for entry in adapter.validate_python(value))
+        return tuple(
+            next(step for step in dict(entry).values() if step is not None) for entry in adapter.validate_python(value)
+        )
 
     def plain(self) -> dict[str, Any]:
         """The recipe with every default filled in, as it is written beside a run's results."""

@@ -68,7 +68,9 @@ def folder(path: Path) -> Path:
 def unwritable(path: Path, error: OSError) -> CompressError:
     """What a failed write means to the user."""
     if error.errno == errno.ENOSPC:
-        return ResourceError(f"the disk is full: {path} was not written, and nothing was changed. Free some space and run again.")
+        return ResourceError(
+            f"the disk is full: {path} was not written, and nothing was changed. Free some space and run again."
+        )
     reason = error.strerror or str(error)
     return ResourceError(f"cannot write {path}: {reason}. Choose a place that exists and can be written.")
 
@@ -83,7 +85,9 @@ def read_bytes(path: Path, what: str) -> bytes:
 
 def unreadable(path: Path, what: str, error: OSError) -> CompressError:
     """What a failed read means to the user."""
-    return CompressError(f"cannot read the {what} {path}: {error.strerror or error}. Check the path and its permissions.")
+    return CompressError(
+        f"cannot read the {what} {path}: {error.strerror or error}. Check the path and its permissions."
+    )
 
 
 def digest_bytes(content: bytes) -> str:

@@ -70,8 +70,7 @@ class YamlFile:
         try:
             return model.model_validate(self.at(place))
         except pydantic.ValidationError as error:
-            mistakes = error.errors(include_url=False)
-            raise UsageError("\n".join(self._mistake(model, place, mistake) for mistake in mistakes)) from error
+            raise UsageError("\n".join(self._mistake(model, place, mistake) for mistake in _flat(error))) from error
 
     def _mistake(self, model: type[pydantic.BaseModel], place: Place, mistake: Any) -> str:
         location: Place = mistake["loc"]
@@ -89,6 +88,17 @@ class YamlFile:
         given = mistake["input"]
         told = isinstance(given, str | int | float) and mistake["type"] != "value_error"
         return self.line(full, f"{words} (it is {reprlib.repr(given)})" if told else words)
+
+
+def _flat(error: pydantic.ValidationError, above: Place = ()) -> Iterator[Any]:
+    """The mistakes of an error, those found by a validator that validates parts itself in their own places."""
+    for mistake in error.errors(include_url=False):
+        inner = mistake.get("ctx", {}).get("error")
+        place = (*above, *mistake["loc"])
+        if isinstance(inner, pydantic.ValidationError):
+            yield from _flat(inner, place)
+        else:
+            yield {**mistake, "loc": place}
 
 
 def fields(model: Any, place: Iterable[int | str]) -> set[str]:

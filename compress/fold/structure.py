@@ -11,11 +11,18 @@ from compress.trace import module_of, trace
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-CALLS = {torch.ops.aten.conv1d.default, torch.ops.aten.conv2d.default, torch.ops.aten.conv3d.default, torch.ops.aten.linear.default}
+CALLS = {
+    torch.ops.aten.conv1d.default,
+    torch.ops.aten.conv2d.default,
+    torch.ops.aten.conv3d.default,
+    torch.ops.aten.linear.default,
+}
 PADDED = {torch.ops.aten.conv1d.padding, torch.ops.aten.conv2d.padding, torch.ops.aten.conv3d.padding}
 
 
-def find_pairs(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[tuple[tuple[str, str], ...], tuple[Refusal, ...]]:
+def find_pairs(
+    network: nn.Module, input_shape: tuple[int, int, int]
+) -> tuple[tuple[tuple[str, str], ...], tuple[Refusal, ...]]:
     """The (layer, batch norm) pairs that can be folded, in call order, and why every other batch norm stays.
 
     A pair can be folded when the batch norm is the layer's only reader and neither is called twice.
@@ -55,9 +62,13 @@ def strip(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
         try:
             layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
         except AttributeError as error:
-            raise CompressError(f"the folded layer does not exist in this network: {error}. The checkpoint belongs to another network.") from error
+            raise CompressError(
+                f"the folded layer does not exist in this network: {error}. The checkpoint belongs to another network."
+            ) from error
         if not isinstance(layer, LAYERS) or not isinstance(norm, NORMS):
-            raise CompressError(f"{norm_name} cannot have been folded into {layer_name}: the checkpoint belongs to another network.")
+            raise CompressError(
+                f"{norm_name} cannot have been folded into {layer_name}: the checkpoint belongs to another network."
+            )
         if layer.bias is None:
             layer.bias = nn.Parameter(torch.zeros(layer.weight.shape[0], dtype=layer.weight.dtype))
         network.set_submodule(norm_name, nn.Identity())
@@ -65,4 +76,6 @@ def strip(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
 
 
 def _word(target: object) -> str:
-    return getattr(target, "_opname", None) or (target if isinstance(target, str) else getattr(target, "__name__", str(target)))
+    return getattr(target, "_opname", None) or (
+        target if isinstance(target, str) else getattr(target, "__name__", str(target))
+    )

@@ -90,7 +90,12 @@ def fit(network: nn.Module, split: Split, optimiser: Optimizer, plan: Plan, prog
                 )
             total, seen = total + loss * len(labels), seen + len(labels)
             right += int((logits.argmax(1).cpu() == labels).sum())
-            progress("train", taken, plan.epochs * per_epoch, f"epoch {epoch}/{plan.epochs} loss {total / seen:.3f} top-1 {100 * right / seen:.1f} %")
+            progress(
+                "train",
+                taken,
+                plan.epochs * per_epoch,
+                f"epoch {epoch}/{plan.epochs} loss {total / seen:.3f} top-1 {100 * right / seen:.1f} %",
+            )
         curves["train_loss"].append(total / seen)
         curves["train_top1"].append(100 * right / seen)
         curves["rate"].append(rates[0] * plan.factor(taken - 1))
@@ -131,4 +136,7 @@ def _step(network: nn.Module, images: Tensor, labels: Tensor, optimiser: Optimiz
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:
     """The network's state as tensors of its own, on the CPU, in torch's usual memory order."""
-    return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in network.state_dict().items()}
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }

@@ -69,13 +69,23 @@ class Train(Step):
 
         data = resources.need_data("train")
         if self.patience is not None and checkpoint.trained_on == "all":
-            raise UsageError(f"early stopping was asked for (patience {self.patience}), but {SEEN}. Leave `patience` out.")
+            raise UsageError(
+                f"early stopping was asked for (patience {self.patience}), but {SEEN}. Leave `patience` out."
+            )
         if self.batch > len(data.train):
-            raise CompressError(f"a batch of {self.batch} was asked for, and the train split has {len(data.train)} images. Lower `batch`.")
+            raise CompressError(
+                f"a batch of {self.batch} was asked for, and the train split has {len(data.train)} images. Lower `batch`."
+            )
         network = build(checkpoint, resources.user)
         with torch.random.fork_rng():
             torch.manual_seed(resources.seed)  # dropout draws from torch's own source of chance
-            result = fit(network, data.train, optimiser(self.optimiser, network, self.rate, self.weight_decay), self._plan(checkpoint, resources, data), resources.progress)
+            result = fit(
+                network,
+                data.train,
+                optimiser(self.optimiser, network, self.rate, self.weight_decay),
+                self._plan(checkpoint, resources, data),
+                resources.progress,
+            )
         keep = {name: result.weights[name] for name in result.weights}
         notes = [f"kept epoch {result.epoch} of {len(result.curves['train_loss'])}"]
         if checkpoint.trained_on == "all":
@@ -101,11 +111,15 @@ class Train(Step):
             device=resources.device,
             preprocessing=data.spec.preprocessing,
             objective=objective,
-            factor=partial(factor, RATES[self.schedule], total=self.epochs * per_epoch, warmup=round(self.warmup * per_epoch)),
+            factor=partial(
+                factor, RATES[self.schedule], total=self.epochs * per_epoch, warmup=round(self.warmup * per_epoch)
+            ),
             transforms=PRESETS[self.augmentation](data.spec),
             teacher=self._teacher(checkpoint, resources) if self.distillation else None,
             autocast=torch.bfloat16 if self.precision == "bf16" else None,
-            validate=partial(validation_accuracy, data=data, device=resources.device) if checkpoint.trained_on == "train" else None,
+            validate=partial(validation_accuracy, data=data, device=resources.device)
+            if checkpoint.trained_on == "train"
+            else None,
             patience=self.patience,
             clip=self.clip,
         )
@@ -137,5 +151,7 @@ def validation_accuracy(network: "nn.Module", data: "LearningData", device: str 
     right = 0
     with torch.inference_mode():
         for images, labels in data.validation.batches(batch):
-            right += int((network(normalise(images, data.spec.preprocessing).to(device)).argmax(1).cpu() == labels).sum())
+            right += int(
+                (network(normalise(images, data.spec.preprocessing).to(device)).argmax(1).cpu() == labels).sum()
+            )
     return 100 * right / len(data.validation)

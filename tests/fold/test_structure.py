@@ -1,0 +1,54 @@
+"""Which batch norms can be folded, and why the others stay."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from compress.errors import CompressError
+from compress.fold.structure import find_pairs, strip
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.plain = nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding="same")
+        self.after = nn.BatchNorm2d(4)
+        self.shared, self.read = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.norm_a, self.norm_b, self.norm_c = nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.twice = nn.BatchNorm2d(4)
+        self.linear, self.last = nn.Linear(4, 6), nn.BatchNorm1d(6)
+
+    def forward(self, x):
+        x = functional.relu(self.after(self.plain(self.first(x))))
+        x = self.norm_a(self.shared(x)) + self.norm_b(self.shared(x))
+        y = self.read(x)
+        x = self.norm_c(y) + y
+        x = self.twice(self.twice(x))
+        return self.last(self.linear(x.mean((2, 3))))
+
+
+def test_pairs_are_found_and_every_other_batch_norm_is_named_with_its_reason():
+    pairs, refusals = find_pairs(Net(), (3, 8, 8))
+    assert pairs == (("plain", "after"), ("linear", "last"))
+    reasons = {refusal.layer: refusal.reason for refusal in refusals}
+    assert reasons["first"].startswith("it follows")
+    assert reasons["norm_a"] == reasons["norm_b"] == "shared is called more than once"
+    assert reasons["norm_c"] == "the output of read is read elsewhere too"
+    assert set(reasons) == {"first", "norm_a", "norm_b", "norm_c", "twice"}
+
+
+def test_a_network_without_batch_norm_has_nothing_to_fold():
+    assert find_pairs(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), (3, 8, 8)) == ((), ())
+
+
+def test_stripping_leaves_a_bias_and_no_batch_norm():
+    network = strip(nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)), [("0", "1")])
+    assert network.state_dict().keys() == {"0.weight", "0.bias"}
+    assert torch.equal(network[0].bias, torch.zeros(4))
+
+
+@pytest.mark.parametrize("pair", [("0", "7"), ("7", "1"), ("1", "0")])
+def test_names_that_are_not_there_are_refused(pair):
+    with pytest.raises(CompressError, match="belongs to another network"):
+        strip(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), [pair])
