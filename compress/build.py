@@ -14,7 +14,6 @@ from compress.checkpoint import Checkpoint
 from compress.errors import CompressError
 from compress.fold.structure import strip
 from compress.prune.narrow import narrow
-from compress.quantize.graph import insert
 
 if TYPE_CHECKING:
     from compress.networks import UserNetwork
@@ -38,6 +37,8 @@ def build(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> nn.Modul
     )
     network.eval()
     if architecture.quantization is not None:
+        from compress.quantize.graph import insert
+
         return insert(network, architecture.quantization, checkpoint.weights, architecture.input_shape)
     return network
 

@@ -54,7 +54,8 @@ UNFOLDED = Condition(
 class Resources:
     """What a step may use besides the checkpoint. The test images are not among it: no step can select by them.
 
-    `teacher` answers for distillation; `user` is the network function named on the command line.
+    `teacher` answers for distillation; `user` is the network function named on the command line. `partial`
+    is where a long step keeps what it needs to go on after a kill; the step removes it when it is done.
     """
 
     data: "LearningData | None" = None
@@ -63,6 +64,7 @@ class Resources:
     teacher: Checkpoint | None = None
     user: "UserNetwork | None" = None
     progress: Progress = silent
+    partial: Path | None = None
 
     def need_data(self, step: str) -> "LearningData":
         """The data, or a UsageError that says how to give it."""
@@ -155,7 +157,9 @@ def run(
         path = folder / f"{number:02d}-{step.name}.safetensors" if folder else None
         done = _done(step, checkpoint, resources, path) if path else None
         try:
-            result = done or step(checkpoint, resources)
+            result = done or step(
+                checkpoint, dataclasses.replace(resources, partial=partial_of(path) if path else None)
+            )
         except CompressError as error:
             raise type(error)(f"step {number} ({step.name}): {error}") from error
         if path and not done:
@@ -163,6 +167,11 @@ def run(
         checkpoint = result
         finished(number, step, result, done is not None)
     return checkpoint
+
+
+def partial_of(path: Path) -> Path:
+    """Where a step whose result will be `path` keeps its unfinished state."""
+    return path.with_name(path.stem + ".partial.safetensors")
 
 
 def _done(step: Step, checkpoint: Checkpoint, resources: Resources, path: Path) -> Checkpoint | None:

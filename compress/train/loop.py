@@ -1,8 +1,13 @@
-"""The only training loop. It knows an objective, batch transforms, a rate and what to do after a step, none by name."""
+"""The only training loop. It is given an objective, transforms, a rate, an averager and what to do after a step.
+
+It knows none of them by name. Every random choice is a function of the seed and the number of the step, so
+a run that goes on from its saved state ends in the same weights as one that was never stopped.
+"""
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,24 +15,39 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from compress.data.normalise import normalise
-from compress.data.splits import Split
 from compress.data.spec import Preprocessing
+from compress.data.splits import Indices, Split
 from compress.errors import CompressError
 from compress.progress import Progress
 from compress.train.objectives import Objective
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 """uint8 images (N, C, H, W) and a source of chance -> augmented images of the same shape."""
+Mix = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+"""Normalised images and labels (N,) -> mixed images and labels, or targets (N, classes) that sum to one."""
 AfterStep = Callable[[nn.Module, int], None]
-"""Called with the network and the number of steps taken: masks, freezes."""
+"""Called with the network and the number of steps taken: masks, freezes, proximal steps."""
+Validate = Callable[[nn.Module], float]
+"""A network's score on images it does not learn from; higher is better."""
+
+
+class Averager(Protocol):
+    """A second set of weights that follows the first (torch.optim.swa_utils.AveragedModel is one)."""
+
+    module: nn.Module
+
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take the network's present weights into the average."""
+        ...
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything the loop is given. `factor` maps an optimiser step to a factor of the learning rate.
+    """Everything the loop is given besides the network, the images and the optimiser.
 
-    `autocast` is a torch type to compute in, or None for FP32. `validate` scores the network in per cent;
-    with `patience`, training stops after that many epochs without a better score.
+    `batch` is what one process takes at a step, in `accumulate` pieces. `factor` maps a step to a factor of
+    each learning rate. `autocast` is a torch type to compute in, or None for FP32. With `patience`, training
+    stops after that many epochs in which the validation score did not rise by more than `improvement`.
     """
 
     epochs: int
@@ -38,12 +58,31 @@ class Plan:
     objective: Objective
     factor: Callable[[int], float]
     transforms: Sequence[Transform] = ()
+    mix: Mix | None = None
     teacher: nn.Module | None = None
+    penalty: Callable[[nn.Module], Tensor] | None = None
+    clip: Callable[[nn.Module], None] | None = None
     autocast: torch.dtype | None = None
+    accumulate: int = 1
+    averager: Averager | None = None
     after_step: Sequence[AfterStep] = ()
-    validate: Callable[[nn.Module], float] | None = None
+    validate: Validate | None = None
     patience: int | None = None
-    clip: float | None = None
+    improvement: float = 0.0
+    rank: int = 0
+    world: int = 1
+
+
+@dataclass
+class State:
+    """Where a run stands: steps taken, the curves so far, the sums of the epoch under way, the best weights yet."""
+
+    taken: int = 0
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    best: dict[str, Tensor] | None = None
+    best_epoch: int = 0
+    best_score: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -55,60 +94,56 @@ class Fit:
     curves: dict[str, tuple[float, ...]]
 
 
-def fit(network: nn.Module, split: Split, optimiser: Optimizer, plan: Plan, progress: Progress) -> Fit:
+Saved = Callable[[State], None]
+"""Called after every step; keeps the state where it is due."""
+
+
+def fit(
+    network: nn.Module,
+    split: Split,
+    optimiser: Optimizer,
+    plan: Plan,
+    progress: Progress,
+    state: State | None = None,
+    saved: Saved | None = None,
+) -> Fit:
     """Train `network` in place on `split`; the weights kept are the best validated ones with `patience`, else the last.
 
-    The order of the images and every random choice follow from the plan's seed and the epoch's number.
-    Raises CompressError when the loss is no longer finite.
+    `network` and `optimiser` hold what `state` was saved with. Raises CompressError when the loss is no longer finite.
     """
-    curves: dict[str, list[float]] = {"train_loss": [], "train_top1": [], "rate": []}
-    rates = [float(group["lr"]) for group in optimiser.param_groups]
-    per_epoch = steps_per_epoch(len(split), plan.batch)
-    network.to(plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    best, best_epoch, best_score = _copy(network), 0, -math.inf
-    taken = 0
-    for epoch in range(1, plan.epochs + 1):
+    state = state or State()
+    rates = [float(group.setdefault("initial_lr", group["lr"])) for group in optimiser.param_groups]
+    per_epoch = steps_per_epoch(len(split), plan.batch * plan.world)
+    scaler = torch.amp.GradScaler(plan.device, enabled=plan.autocast is torch.float16)  # type: ignore[attr-defined]
+    kept = plan.averager.module if plan.averager else network
+    while state.taken < plan.epochs * per_epoch and not _patience_ended(state, plan):
+        epoch = state.taken // per_epoch + 1
         network.train()
-        order = np.random.default_rng([plan.seed, epoch]).permutation(len(split))[: per_epoch * plan.batch]
-        chance = torch.Generator().manual_seed(plan.seed * 1_000_003 + epoch)
-        total, right, seen = 0.0, 0, 0
-        for images, labels in split.batches(plan.batch, order):
-            scale = plan.factor(taken)
+        for images, labels in split.batches(
+            plan.batch, _order(len(split), epoch, per_epoch, state.taken % per_epoch, plan)
+        ):
+            scale = plan.factor(state.taken)
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * scale
-            for transform in plan.transforms:
-                images = transform(images, chance)
-            loss, logits = _step(network, normalise(images, plan.preprocessing), labels, optimiser, plan)
-            taken += 1
-            for after in plan.after_step:
-                after(network, taken)
+            loss, right = _step(network, images, labels, optimiser, scaler, plan, state.taken)
+            state.taken += 1
             if not math.isfinite(loss):
-                raise CompressError(
-                    f"training diverged: the loss was {loss} in epoch {epoch}, after {taken} steps at a learning rate of "
-                    f"{optimiser.param_groups[0]['lr']:.2g}. Lower the learning rate (a third of it is a good start), "
-                    "lengthen the warm-up, or clip the gradients. The checkpoint given is unchanged."
-                )
-            total, seen = total + loss * len(labels), seen + len(labels)
-            right += int((logits.argmax(1).cpu() == labels).sum())
-            progress(
-                "train",
-                taken,
-                plan.epochs * per_epoch,
-                f"epoch {epoch}/{plan.epochs} loss {total / seen:.3f} top-1 {100 * right / seen:.1f} %",
-            )
-        curves["train_loss"].append(total / seen)
-        curves["train_top1"].append(100 * right / seen)
-        curves["rate"].append(rates[0] * plan.factor(taken - 1))
-        if plan.validate:
-            score = plan.validate(network)
-            curves.setdefault("validation_top1", []).append(score)
-            if score > best_score:
-                best, best_epoch, best_score = _copy(network), epoch, score
-        if plan.patience is not None and epoch - best_epoch >= plan.patience:
-            break
-    if plan.patience is None:
-        best, best_epoch = _copy(network), len(curves["train_loss"])
-    return Fit(best, best_epoch, {name: tuple(values) for name, values in curves.items()})
+                raise _diverged(loss, epoch, state.taken, optimiser)
+            for after in plan.after_step:
+                after(network, state.taken)
+            if plan.averager:
+                plan.averager.update_parameters(network)
+            state.sums = [state.sums[0] + loss * len(labels), state.sums[1] + right, state.sums[2] + len(labels)]
+            total, hits, seen = state.sums
+            live = f"epoch {epoch}/{plan.epochs} loss {total / seen:.3f} top-1 {100 * hits / seen:.1f} %"
+            if state.taken % per_epoch == 0:
+                _close_epoch(state, kept, plan, rates[0] * scale)
+            progress("train", state.taken, plan.epochs * per_epoch, live)
+            if saved:
+                saved(state)
+    last = len(state.curves.get("train_loss", ()))
+    weights, epoch = (state.best, state.best_epoch) if plan.patience is not None and state.best else (copy(kept), last)
+    return Fit(weights, epoch, {name: tuple(values) for name, values in state.curves.items()})
 
 
 def steps_per_epoch(images: int, batch: int) -> int:
@@ -116,27 +151,83 @@ def steps_per_epoch(images: int, batch: int) -> int:
     return max(1, images // batch)
 
 
-def _step(network: nn.Module, images: Tensor, labels: Tensor, optimiser: Optimizer, plan: Plan) -> tuple[float, Tensor]:
-    images = images.to(plan.device, memory_format=torch.channels_last)
-    labels = labels.to(plan.device)
-    with torch.autocast(torch.device(plan.device).type, dtype=plan.autocast, enabled=plan.autocast is not None):
-        answer = None
-        if plan.teacher is not None:
-            with torch.no_grad():
-                answer = plan.teacher(images)
-        logits = network(images)
-        loss = plan.objective(logits, answer, labels)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if plan.clip is not None:
-        nn.utils.clip_grad_norm_(network.parameters(), plan.clip)
-    optimiser.step()
-    return float(loss.detach()), logits.detach()
-
-
-def _copy(network: nn.Module) -> dict[str, Tensor]:
+def copy(network: nn.Module) -> dict[str, Tensor]:
     """The network's state as tensors of its own, on the CPU, in torch's usual memory order."""
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in network.state_dict().items()
     }
+
+
+def _order(images: int, epoch: int, per_epoch: int, done: int, plan: Plan) -> Indices:
+    """The images this process still sees in this epoch; all processes together see each at most once."""
+    order = np.random.default_rng([plan.seed, epoch]).permutation(images)[: per_epoch * plan.world * plan.batch]
+    return order.reshape(-1, plan.world, plan.batch)[done:, plan.rank].reshape(-1)
+
+
+def _step(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    optimiser: Optimizer,
+    scaler: torch.amp.GradScaler,  # type: ignore[name-defined]
+    plan: Plan,
+    number: int,
+) -> tuple[float, float]:
+    """One optimiser step; returns the mean loss and how many images were answered right."""
+    chance = torch.Generator().manual_seed((plan.seed * 1_000_003 + number) * 65_537 + plan.rank)
+    torch.manual_seed(chance.initial_seed())  # what dropout in the network draws from
+    for transform in plan.transforms:
+        images = transform(images, chance)
+    targets = labels
+    images = normalise(images, plan.preprocessing)
+    if plan.mix:
+        images, targets = plan.mix(images, labels, chance)
+    images = images.to(plan.device, memory_format=torch.channels_last)
+    targets = targets.to(plan.device)
+    total, right = 0.0, 0.0
+    for piece, wanted in zip(images.chunk(plan.accumulate), targets.chunk(plan.accumulate), strict=True):
+        share = len(piece) / len(images)
+        with torch.autocast(torch.device(plan.device).type, dtype=plan.autocast, enabled=plan.autocast is not None):
+            with torch.no_grad():
+                answer = plan.teacher(piece) if plan.teacher else None
+            logits = network(piece)
+            loss = plan.objective(logits, answer, wanted)
+        objective = loss + plan.penalty(network) if plan.penalty else loss
+        scaler.scale(objective * share).backward()
+        total += float(objective.detach()) * share
+        truth = wanted if wanted.dim() == 1 else wanted.argmax(1)
+        right += float((logits.detach().argmax(1) == truth).sum())
+    if plan.clip:
+        scaler.unscale_(optimiser)
+        plan.clip(network)
+    scaler.step(optimiser)
+    scaler.update()
+    optimiser.zero_grad(set_to_none=True)
+    return total, right
+
+
+def _close_epoch(state: State, kept: nn.Module, plan: Plan, rate: float) -> None:
+    """Add the epoch to the curves, validate, and remember the best weights."""
+    total, right, seen = state.sums
+    state.sums = [0.0, 0.0, 0.0]
+    figures = {"train_loss": total / seen, "train_top1": 100 * right / seen, "rate": rate}
+    if plan.validate:
+        figures["validation_top1"] = plan.validate(kept)
+    for name, value in figures.items():
+        state.curves.setdefault(name, []).append(value)
+    score = figures.get("validation_top1", -math.inf)
+    if plan.patience is not None and score > state.best_score + plan.improvement:
+        state.best, state.best_epoch, state.best_score = copy(kept), len(state.curves["train_loss"]), score
+
+
+def _patience_ended(state: State, plan: Plan) -> bool:
+    return plan.patience is not None and len(state.curves.get("train_loss", ())) - state.best_epoch >= plan.patience
+
+
+def _diverged(loss: float, epoch: int, taken: int, optimiser: Optimizer) -> CompressError:
+    return CompressError(
+        f"training diverged: the loss was {loss} in epoch {epoch}, at step {taken}, with a learning rate of "
+        f"{optimiser.param_groups[0]['lr']:.2g}. Lower the rate (a third of it is a good start), lengthen the "
+        "warm-up, or clip the gradients. The checkpoint given is unchanged."
+    )

@@ -58,6 +58,8 @@ class Train(Step):
     """Longest gradient allowed (norm over all parameters); none clips nothing."""
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many epochs without a better validation accuracy, and keep the best."""
+    save_minutes: float = Field(default=5.0, ge=0)
+    """Keep the unfinished run's state this often; started again after a kill, it goes on from there."""
 
     def apply(self, checkpoint: Checkpoint, resources: Resources) -> Change:
         """Train; raises CompressError where the data does not fit, the loss diverges, or there is no teacher to follow."""
@@ -66,6 +68,7 @@ class Train(Step):
         from compress.build import build
         from compress.train.loop import fit
         from compress.train.optimisers import optimiser
+        from compress.train.state import Run, keeper, restore
 
         data = resources.need_data("train")
         if self.patience is not None and checkpoint.trained_on == "all":
@@ -77,25 +80,40 @@ class Train(Step):
                 f"a batch of {self.batch} was asked for, and the train split has {len(data.train)} images. Lower `batch`."
             )
         network = build(checkpoint, resources.user)
+        network = network.to(resources.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        run = Run(network, optimiser(self.optimiser, network, self.rate, self.weight_decay))
+        settings = {
+            **self.model_dump(mode="json"),
+            "seed": resources.seed,
+            "checkpoint": checkpoint.fingerprint,
+            "data": data.spec.digest,
+        }
+        partial, state, saved = resources.partial, None, None
+        if partial is not None:
+            state = restore(partial, settings, run) if partial.exists() else None
+            saved = keeper(partial, settings, run, self.save_minutes * 60)
         with torch.random.fork_rng():
-            torch.manual_seed(resources.seed)  # dropout draws from torch's own source of chance
             result = fit(
                 network,
                 data.train,
-                optimiser(self.optimiser, network, self.rate, self.weight_decay),
+                run.optimiser,
                 self._plan(checkpoint, resources, data),
                 resources.progress,
+                state,
+                saved,
             )
-        keep = {name: result.weights[name] for name in result.weights}
+        if partial is not None:
+            partial.unlink(missing_ok=True)
         notes = [f"kept epoch {result.epoch} of {len(result.curves['train_loss'])}"]
         if checkpoint.trained_on == "all":
             notes.append(SEEN)
-        return Change(checkpoint.architecture, keep, notes=tuple(notes), figures=result.curves)
+        return Change(checkpoint.architecture, result.weights, notes=tuple(notes), figures=result.curves)
 
     def _plan(self, checkpoint: Checkpoint, resources: Resources, data: "LearningData") -> "Plan":
         import torch
 
-        from compress.data.augment import PRESETS
+        from compress.data.augment import augmentation
+        from compress.train.gradients import clip_norm
         from compress.train.loop import Plan, steps_per_epoch
         from compress.train.objectives import cross_entropy, distillation
         from compress.train.rates import RATES, factor
@@ -114,14 +132,14 @@ class Train(Step):
             factor=partial(
                 factor, RATES[self.schedule], total=self.epochs * per_epoch, warmup=round(self.warmup * per_epoch)
             ),
-            transforms=PRESETS[self.augmentation](data.spec),
+            transforms=(augmentation(self.augmentation, data.spec),),
             teacher=self._teacher(checkpoint, resources) if self.distillation else None,
             autocast=torch.bfloat16 if self.precision == "bf16" else None,
             validate=partial(validation_accuracy, data=data, device=resources.device)
             if checkpoint.trained_on == "train"
             else None,
             patience=self.patience,
-            clip=self.clip,
+            clip=partial(clip_norm, longest=self.clip) if self.clip else None,
         )
 
     def _teacher(self, checkpoint: Checkpoint, resources: Resources) -> "nn.Module":
