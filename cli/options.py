@@ -28,11 +28,42 @@ threads = click.option(
 network = click.option(
     "--network", metavar="FILE:FUNCTION", help="The function a network of your own comes from; given each time."
 )
-data = click.option("--data", metavar="NAME[:PATH]", help="digits, cifar10:FOLDER, npz:FILE, imagefolder:FOLDER, ...")
+data = click.option(
+    "--data", metavar="NAME[:PATH]", help="digits, cifar10, cifar100, fashion-mnist, npz:FILE, imagefolder:FOLDER."
+)
+data_folder = click.option(
+    "--data-folder", type=FOLDER, help="Where cifar10, cifar100 and fashion-mnist lie or are downloaded to."
+)
+split_seed = click.option(
+    "--split-seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Cuts validation and calibration images from the train split.",
+)
 calibration = click.option(
     "--calibration", type=FOLDER, help="Folder of unlabelled images to calibrate on, instead of training images."
 )
 out = click.option("-o", "--output", "output_file", type=FILE, required=True, help="File to write; never the input.")
+
+
+def shape(text: str | None) -> tuple[int, int, int] | None:
+    """An input shape as it is typed, `3,224,224`."""
+    if text is None:
+        return None
+    parts = text.replace("x", ",").split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(
+            f"--input-shape: {text!r} is not three whole numbers. Write channels, height and width: 3,224,224."
+        )
+    channels, height, width = (int(part) for part in parts)
+    return channels, height, width
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise UsageError where the file to write is already there."""
+    if path.exists():
+        raise UsageError(f"{path} exists already and is not overwritten. Give another -o.")
 
 
 def refuse_overwriting(output: Path, *inputs: Path) -> None:
