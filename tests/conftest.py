@@ -31,3 +31,12 @@ def resnet20_weights() -> Path:
     if not folder:
         pytest.skip("COMPRESS_WEIGHTS does not name a folder with resnet20_cifar10.safetensors")
     return Path(folder) / "resnet20_cifar10.safetensors"
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every download of this test is refused at once, whether the machine is online or not."""
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setattr("urllib.request._opener", None)  # it remembers the proxies of the first download

@@ -31,6 +31,8 @@ class DatasetSpec:
     """Which data: its name, its classes in label order, its image shape (C, H, W), the preprocessing, and a digest.
 
     `digest` is over the images and labels of train and test; two specs with the same digest hold the same data.
+    `split_seed` drew the validation images from the train split: whatever is done to a network later draws the
+    same ones, so that it never trains on them.
     """
 
     name: str
@@ -38,3 +40,4 @@ class DatasetSpec:
     image_shape: tuple[int, int, int]
     preprocessing: Preprocessing
     digest: str
+    split_seed: int = 0
