@@ -1,15 +1,16 @@
 """Options that several commands share, and options made from a step's own fields."""
 
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
-import types
 
 import click
 import pydantic
 from pydantic.fields import FieldInfo
 
 from compress.errors import UsageError
+from compress.limit import DEMANDS
 from compress.pipeline import Step
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,6 +46,20 @@ calibration = click.option(
     "--calibration", type=FOLDER, help="Folder of unlabelled images to calibrate on, instead of training images."
 )
 out = click.option("-o", "--output", "output_file", type=FILE, required=True, help="File to write; never the input.")
+runtime = click.option("--runtime", help="What opens the file. [default: by its ending]")
+recording = click.option(
+    "-o", "--output", "output_file", type=FILE, help="Write the measurements as JSON, for compress report."
+)
+
+
+def limit_options(command: F) -> F:
+    """An option for every limit that has one, such as --max-size."""
+    for name, (metric, bound, example) in reversed(DEMANDS.items()):
+        help_text = f"{bound.replace('_', ' ')} of {metric.replace('_', ' ')}{', 99th percentile' if name == 'max_p99' else ''}."
+        command = click.option("--" + name.replace("_", "-"), name, metavar=example, help=help_text.capitalize())(
+            command
+        )
+    return command
 
 
 def shape(text: str | None) -> tuple[int, int, int] | None:
@@ -66,10 +81,10 @@ def refuse_existing(path: Path) -> None:
         raise UsageError(f"{path} exists already and is not overwritten. Give another -o.")
 
 
-def refuse_overwriting(output: Path, *inputs: Path) -> None:
+def refuse_overwriting(output: Path | None, *inputs: Path) -> None:
     """Raise UsageError where the file to write is one of those read."""
     for path in inputs:
-        if output.exists() and path.exists() and output.samefile(path):
+        if output and output.exists() and path.exists() and output.samefile(path):
             raise UsageError(f"{output} is the input itself, which is never overwritten. Give another -o.")
 
 

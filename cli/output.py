@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
-from compress.errors import CompressError, Inconclusive, ResourceError, UsageError, CheckFailed
+from compress.errors import CheckFailed, CompressError, Inconclusive, ResourceError, UsageError
 from compress.progress import Progress
 
 PLAIN_INTERVAL = 10.0
@@ -26,9 +27,17 @@ def result(value: dict[str, Any], human: object, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
     else:
-        Console(highlight=False, soft_wrap=isinstance(human, str)).print(human, markup=False) if isinstance(
-            human, str
-        ) else Console().print(human)
+        Console(highlight=False).print(human, markup=False, soft_wrap=isinstance(human, str))
+
+
+def say(line: str) -> None:
+    """Tell on stderr, where progress goes, that something is finished."""
+    Console(stderr=True, highlight=False).print(line, markup=False, style="dim")
+
+
+def stack(*parts: object) -> Group:
+    """Several things to draw, one under the other."""
+    return Group(*(Text(part) if isinstance(part, str) else part for part in parts))  # type: ignore[arg-type]  # anything rich can draw
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -111,7 +120,8 @@ class _Lines:
 
 @contextlib.contextmanager
 def _bars() -> Iterator[Progress]:
-    from rich.progress import BarColumn, Progress as Bars, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
     from rich.table import Column
 
     with Bars(
@@ -126,7 +136,7 @@ def _bars() -> Iterator[Progress]:
         known: dict[str, TaskID] = {}
 
         def draw(task: str, done: int, total: int, detail: str = "") -> None:
-            if task not in known or bars.tasks[known[task]].finished and done < total:
+            if task not in known or (bars.tasks[known[task]].finished and done < total):
                 known[task] = bars.add_task(task, total=total, detail="")
             bars.update(known[task], completed=done, total=total, detail=detail)
 

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from compress.checkpoint import Checkpoint
-from compress.pipeline import Resources
+from compress.pipeline import Resources, partial_of
 from compress.progress import Progress
 
 
 def gather(
     source: Checkpoint,
     data: str | None,
+    data_folder: Path | None,
     calibration: Path | None,
     teacher: Path | None,
     network: str | None,
@@ -17,6 +18,7 @@ def gather(
     device: str,
     threads: int | None,
     progress: Progress,
+    result: Path,
 ) -> Resources:
     """Load what was named: data, teacher, the user's own network function; check the device."""
     from compress import checkpoint as files
@@ -25,10 +27,11 @@ def gather(
     from compress.device import use
 
     return Resources(
-        data=load_for(source.dataset, data, seed, calibration).learning if data else None,
+        data=load_for(source.architecture, source.dataset, data, data_folder, calibration).learning if data else None,
         seed=seed,
         device=use(device, threads),
         teacher=files.load(teacher) if teacher else None,
         user=networks.load_user(network) if network else None,
         progress=progress,
+        partial=partial_of(result),
     )

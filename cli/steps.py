@@ -21,6 +21,8 @@ EXAMPLES = {
     "quantize": "compress quantize folded.safetensors --data digits --target onnxruntime-cpu -o int8.safetensors",
 }
 
+TEACHER = click.option("--teacher", type=options.FILE, help="Checkpoint whose answers the distillation follows.")
+
 
 def _command(name: str) -> click.Command:
     step = step_class(name)
@@ -29,20 +31,23 @@ def _command(name: str) -> click.Command:
         checkpoint: Path,
         output_file: Path,
         data: str | None,
+        data_folder: Path | None,
         calibration: Path | None,
-        teacher: Path | None,
         network: str | None,
         seed: int,
         device: str,
         threads: int | None,
         as_json: bool,
+        teacher: Path | None = None,
         **values: Any,
     ) -> None:
         made = options.make_step(step, values)
         options.refuse_overwriting(output_file, checkpoint)
         with output.progress(as_json) as progress:
             source = files.load(checkpoint)
-            resources = gather(source, data, calibration, teacher, network, seed, device, threads, progress)
+            resources = gather(
+                source, data, data_folder, calibration, teacher, network, seed, device, threads, progress, output_file
+            )
             result = made(source, resources)
         files.save(result, output_file)
         output.result(_plain(result, output_file), _human(made, result, output_file), as_json)
@@ -53,12 +58,9 @@ def _command(name: str) -> click.Command:
         click.argument("checkpoint", type=options.FILE),
         options.out,
         options.data,
+        options.data_folder,
         options.calibration,
-        *(
-            [click.option("--teacher", type=options.FILE, help="Checkpoint whose answers the distillation follows.")]
-            if name == "train"
-            else []
-        ),
+        *([TEACHER] if name == "train" else []),
         options.network,
         options.step_options(step),
         options.seed,
@@ -66,19 +68,9 @@ def _command(name: str) -> click.Command:
         options.threads,
         options.as_json,
     ]
-    if name != "train":
-        command = _without_teacher(command)
     for decorator in reversed(decorators):
         command = decorator(command)
     return command  # type: ignore[return-value]  # click.command made it one
-
-
-def _without_teacher(command: Any) -> Any:
-    def wrapped(**values: Any) -> None:
-        command(teacher=None, **values)
-
-    wrapped.__doc__ = command.__doc__
-    return wrapped
 
 
 def _plain(result: files.Checkpoint, path: Path) -> dict[str, Any]:

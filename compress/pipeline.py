@@ -144,16 +144,17 @@ def run(
     resources: Resources | None = None,
     folder: Path | None = None,
     finished: Finished = lambda number, step, result, resumed: None,
+    first: int = 1,
 ) -> Checkpoint:
     """Apply `steps` in order; with a `folder`, keep every checkpoint there and continue after the last one found.
 
     A step found in the folder counts as done when its history is the one this run would write: the same
-    settings, seed and parents. An error names the step it came from.
+    settings, seed and parents. An error names the step it came from. `first` numbers the first step.
     """
     resources = resources or Resources()
     if resources.teacher is None:
         resources = dataclasses.replace(resources, teacher=checkpoint)
-    for number, step in enumerate(steps, 1):
+    for number, step in enumerate(steps, first):
         path = folder / f"{number:02d}-{step.name}.safetensors" if folder else None
         done = _done(step, checkpoint, resources, path) if path else None
         try:

@@ -8,3 +8,11 @@ Progress = Callable[[str, int, int, str], None]
 
 def silent(task: str, done: int, total: int, detail: str = "") -> None:
     """The progress of a caller who does not want to know."""
+
+
+Said = Callable[[str], None]
+"""Called with a sentence when something is finished."""
+
+
+def unsaid(line: str) -> None:
+    """What a caller who does not want to know is told."""

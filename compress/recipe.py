@@ -15,7 +15,7 @@ from pydantic import Field
 from compress import yaml_file
 from compress.checkpoint import TrainedOn
 from compress.errors import CompressError, unknown
-from compress.gate import Limit
+from compress.limit import Limit
 from compress.pipeline import Step
 
 STEPS = {

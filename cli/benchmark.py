@@ -1,0 +1,78 @@
+"""`compress benchmark`: time, memory and size of files against a baseline."""
+
+from pathlib import Path
+
+import click
+import rich_click
+
+from . import options, output
+
+
+@rich_click.command("benchmark")
+@click.argument("files", nargs=-1, required=True, type=options.FILE, metavar="BASELINE [CANDIDATE]...")
+@options.runtime
+@click.option(
+    "--batch",
+    "batches",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(1, 64),
+    show_default=True,
+    help="Batch size. May be given several times.",
+)
+@click.option(
+    "--seconds",
+    type=float,
+    default=20.0,
+    show_default=True,
+    help="Longest time for one batch size, all files together.",
+)
+@click.option(
+    "--precision",
+    type=float,
+    default=0.02,
+    show_default=True,
+    help="Stop when every ratio is known this well; 0.02 is within 2 %.",
+)
+@options.recording
+@options.network
+@options.device
+@options.threads
+@options.seed
+@options.as_json
+def benchmark(
+    files: tuple[Path, ...],
+    runtime: str | None,
+    batches: tuple[int, ...],
+    seconds: float,
+    precision: float,
+    output_file: Path | None,
+    network: str | None,
+    device: str,
+    threads: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Measure latency, throughput, memory and size of files, all taking turns in one run; the first is the baseline.
+
+    Example: compress benchmark baseline.onnx int8.onnx -o measurements.json
+    """
+    from compress import benchmark as library
+    from compress import document, measurement
+    from compress.interleave import Effort
+    from compress.measured import runtime_of
+    from compress.report import rendering
+    from compress.report.report import of
+
+    options.refuse_overwriting(output_file, *files)
+    with output.progress(as_json) as progress:
+        recording = library.benchmark(
+            files[0], files[1:], runtime or runtime_of(files[0]), batches=batches, threads=threads or 1, device=device,
+            network=network, effort=Effort(precision, seconds), seed=seed, progress=progress,
+        )  # fmt: skip
+    if output_file:
+        measurement.write(output_file, recording)
+    output.result(document.plain(recording), rendering.terminal(of(recording)), as_json)
+
+
+COMMANDS = {"benchmark": benchmark}
