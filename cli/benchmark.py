@@ -72,7 +72,7 @@ def benchmark(
         )  # fmt: skip
     if output_file:
         measurement.write(output_file, recording)
-    output.result(document.plain(recording), rendering.terminal(of(recording)), as_json)
+    output.result(document.plain(recording), rendering.terminal(of(recording, "benchmark")), as_json)
 
 
 COMMANDS = {"benchmark": benchmark}

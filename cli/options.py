@@ -54,7 +54,7 @@ recording = click.option(
 
 def limit_options(command: F) -> F:
     """An option for every limit that has one, such as --max-size."""
-    for name, (metric, bound, example) in reversed(DEMANDS.items()):
+    for name, (metric, bound, example) in reversed(list(DEMANDS.items())):
         help_text = f"{bound.replace('_', ' ')} of {metric.replace('_', ' ')}{', 99th percentile' if name == 'max_p99' else ''}."
         command = click.option("--" + name.replace("_", "-"), name, metavar=example, help=help_text.capitalize())(
             command

@@ -42,7 +42,7 @@ def parity(
     from compress.measured import compare_files
 
     options.refuse_overwriting(output_file, *files)
-    recording = compare_files(*files, data, data_folder, kind=kind, images=images, network=network)
+    recording = compare_files(*files, data, data_folder, kind=kind, images=images, network=network)  # type: ignore[arg-type]  # one of click's choices
     if output_file:
         measurement.write(output_file, recording)
     (hop,) = recording.entries[0].parity

@@ -65,11 +65,12 @@ def run(
     from compress.device import use
     from compress.gate import EXIT_CODES
     from compress.gate_rendering import terminal
+    from compress.progress import unsaid
     from compress.report import rendering
 
     use(device, threads)
     with output.progress(as_json) as progress:
-        outcome = execute(parsed, folder, given, progress, output.unsaid if as_json else output.say)
+        outcome = execute(parsed, folder, given, progress, unsaid if as_json else output.say)
     value = {
         "folder": str(folder),
         "written": [str(path) for path in outcome.written],

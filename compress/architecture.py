@@ -6,7 +6,7 @@ import pydantic
 from pydantic.dataclasses import dataclass
 
 Source = Literal["compress", "torchvision", "user"]
-STRICT = pydantic.ConfigDict(extra="forbid")
+STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -13,6 +13,7 @@ from compress.architecture import Architecture
 from compress.checkpoint import Checkpoint
 from compress.errors import CompressError
 from compress.fold.structure import strip
+from compress.networks.weights import load
 from compress.prune.narrow import narrow
 
 if TYPE_CHECKING:
@@ -65,4 +66,4 @@ def _load(network: nn.Module, weights: Mapping[str, Tensor], integers: set[str |
             f"the weights in this checkpoint are not those of its architecture: {'; '.join(found)}. "
             "The file was edited, or the network's code has changed since; make the checkpoint again."
         )
-    network.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)
+    load(network, weights)

@@ -14,6 +14,7 @@ from compress.runtime import open_session
 if TYPE_CHECKING:
     from compress.data.splits import Data
     from compress.networks import UserNetwork
+    from compress.parity import Kind
     from compress.runtime.session import Session
 
 BY_SUFFIX = {".onnx": "onnxruntime", ".null": "null", ".xml": "openvino", ".engine": "tensorrt"}
@@ -56,7 +57,7 @@ def compare_files(
     data: str | None,
     folder: Path | None = None,
     *,
-    kind: str | None = None,
+    kind: "Kind | None" = None,
     images: int = 128,
     network: str | None = None,
 ) -> Recording:
@@ -71,11 +72,9 @@ def compare_files(
     claimed = kind or _claim(reference, entry)
     found = data_of(before, data, folder)
     shown, _ = next(found.learning.validation.batches(images))
-    optimise = claimed != "integer"
-    sessions = [_open(path, user, optimise) for path in (before, after)]
-    hop = parity.compare(
-        f"{before.name} -> {after.name}", *sessions, normalise(shown, found.spec.preprocessing).numpy(), claimed
-    )  # type: ignore[arg-type]  # one of the kinds
+    answering = [_open(path, user, claimed != "integer") for path in (before, after)]
+    normalised = normalise(shown, found.spec.preprocessing).numpy()
+    hop = parity.compare(f"{before.name} -> {after.name}", answering[0], answering[1], normalised, claimed)
     return Recording((dataclasses.replace(entry, parity=(hop,)),))
 
 
@@ -92,7 +91,7 @@ def data_of(path: Path, name: str, folder: Path | None = None) -> "Data":
     return load_for(described.architecture, described.dataset, name, folder)
 
 
-def _claim(before: Entry, after: Entry) -> str:
+def _claim(before: Entry, after: Entry) -> "Kind":
     """The same precision on both sides claims the same function; another one a change."""
     if before.subject.precision != after.subject.precision:
         return "changed"

@@ -5,10 +5,7 @@ read, never stored. `Recording` is the one schema of `measurements.json`: every 
 writes it, and reports read it.
 """
 
-import importlib.metadata
 import math
-import os
-import platform
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +15,6 @@ from pydantic.dataclasses import dataclass
 
 from compress import document
 from compress.architecture import STRICT
-from compress.errors import CompressError
 
 KIND, FORMAT = "compress measurements", 1
 Better = Literal["higher", "lower"]
@@ -143,10 +139,14 @@ class Layer:
 
 @dataclass(frozen=True, config=STRICT)
 class Curve:
-    """What a step measured on the way, one value an epoch: `figures` of a history's record."""
+    """What a step measured on the way, one value an epoch: `figures` of a history's record.
+
+    `seen` says that the weights had seen the validation images before, so that their figures show nothing.
+    """
 
     step: str
     figures: dict[str, tuple[float, ...]]
+    seen: bool = False
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -174,7 +174,7 @@ class Entry:
     parity: tuple[Hop, ...] = ()
     layers: tuple[Layer, ...] = ()
     notes: tuple[str, ...] = ()
-    correct: str | None = None
+    correct: str | None = pydantic.Field(default=None, pattern="^[01]+$")
     curves: tuple[Curve, ...] = ()
 
 

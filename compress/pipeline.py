@@ -10,7 +10,8 @@ import pydantic
 
 from compress import checkpoint as files
 from compress.architecture import Architecture
-from compress.checkpoint import Checkpoint, Record
+from compress.checkpoint import Checkpoint, Record, TrainedOn
+from compress.data.spec import DatasetSpec
 from compress.errors import CompressError, Refusal, UsageError
 from compress.progress import Progress, silent
 
@@ -75,13 +76,18 @@ class Resources:
 
 @dataclass(frozen=True)
 class Change:
-    """What a step made of a checkpoint: the new architecture and weights, and what it has to say about it."""
+    """What a step made of a checkpoint: the new architecture and weights, and what it has to say about it.
+
+    `dataset` and `trained_on` are given where the network is now one for other data.
+    """
 
     architecture: Architecture
     weights: "Mapping[str, Tensor]"
     refusals: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
     figures: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    dataset: DatasetSpec | None = None
+    trained_on: TrainedOn | None = None
 
 
 class Step(pydantic.BaseModel):
@@ -125,7 +131,12 @@ class Step(pydantic.BaseModel):
             dict(change.figures),
         )
         after = dataclasses.replace(
-            checkpoint, architecture=change.architecture, weights=change.weights, history=(*checkpoint.history, record)
+            checkpoint,
+            architecture=change.architecture,
+            weights=change.weights,
+            dataset=change.dataset or checkpoint.dataset,
+            trained_on=change.trained_on or checkpoint.trained_on,
+            history=(*checkpoint.history, record),
         )
         files.require_finite(after.weights, f"the result of {self.name}")
         assert dataclasses.replace(checkpoint).fingerprint == before, f"{self.name} edited its input"
@@ -185,6 +196,6 @@ def _done(step: Step, checkpoint: Checkpoint, resources: Resources, path: Path) 
         last is not None
         and (last.step, last.settings, last.seed) == (step.name, step.model_dump(mode="json"), resources.seed)
         and last.parent == checkpoint.fingerprint
-        and found.dataset == checkpoint.dataset
+        and found.dataset in (checkpoint.dataset, resources.data.spec if resources.data else None)
     )
     return found if same else None

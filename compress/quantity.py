@@ -51,12 +51,15 @@ def parse(text: str | float, unit: str) -> float:
 
 
 def show(value: float, unit: str) -> str:
-    """A value for people, three digits or two decimals: `274 KB`, `12.2 ms`, `91.73 %`, `-0.21 pp`, `2.2x`."""
+    """A value for people, three digits or two decimals: `274 KB`, `12.2 ms`, `91.73 %`, `-0.21 pp`, `2.20x`."""
     if unit == "%":
         return f"{value:.2f} %"
     if unit == "pp":
         return f"{round(value, 2) + 0.0:+.2f} pp" if round(value, 2) else "0.00 pp"
     steps = SHOWN[unit]
-    scale, suffix = next((step for step in steps if abs(value) >= 0.9995 * step[0]), steps[-1] if value else steps[0])
+    size = abs(value) or 1.0
+    scale, suffix = next((step for step in steps if size >= 0.9995 * step[0]), steps[-1])
     scaled = value / scale
-    return (f"{scaled:.0f}" if abs(scaled) >= 999.5 else f"{scaled:.3g}") + suffix
+    if abs(scaled) >= 99.95 or (scale == 1 and unit in ("B", "1") and scaled == int(scaled)):
+        return f"{scaled:.0f}{suffix}"
+    return f"{scaled:#.3g}{suffix}"

@@ -121,7 +121,8 @@ class Recipe(Section):
     @pydantic.field_validator("steps", mode="before")
     @classmethod
     def _known_steps(cls, value: Any) -> Any:
-        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(tuple[_entry(), ...])  # type: ignore[misc]  # made from STEPS
+        entries: Any = tuple[_entry(), ...]  # type: ignore[misc]  # a class made from STEPS
+        adapter = pydantic.TypeAdapter[Any](entries)
         return tuple(
             next(step for step in dict(entry).values() if step is not None) for entry in adapter.validate_python(value)
         )

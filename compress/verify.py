@@ -16,7 +16,7 @@ from compress.evaluate import on_test
 from compress.export import export, onnx_file
 from compress.interleave import Effort
 from compress.layers import layers
-from compress.measurement import Curve, Entry, Hop, Measurement, Recording
+from compress.measurement import Curve, Entry, Hop, Recording
 from compress.progress import Progress, Said
 from compress.recipe import Recipe
 from compress.runtime.onnxruntime import OnnxSession
@@ -142,13 +142,7 @@ def _complete(
     session = OnnxSession(content, threads=recipe.benchmark.threads, what=str(path))
     accuracy = on_test(session, data, runtime=RUNTIME, batch=recipe.evaluate.batch, progress=progress)
     session.close()
-    measurements, notes = list(accuracy.measurements), list(entry.notes)
-    if checkpoint.architecture.quantization is not None:
-        from compress.runtime.kernels import integer_macs
-
-        share, left = integer_macs(content)
-        measurements.append(Measurement("integer_macs", (share,), {"runtime": RUNTIME}))
-        notes += [f"in floating point in {RUNTIME}: {refusal.layer}, {refusal.reason}" for refusal in left]
+    notes = list(entry.notes)
     notes += [f"{record.step}: {note}" for record in checkpoint.history for note in record.notes]
     notes += [
         f"{record.step} left {refusal.layer} alone: {refusal.reason}"
@@ -157,9 +151,13 @@ def _complete(
     ]
     return dataclasses.replace(
         entry,
-        measurements=(*entry.measurements, *measurements),
+        measurements=(*entry.measurements, *accuracy.measurements),
         layers=layers(checkpoint, given.user),
         notes=tuple(dict.fromkeys(notes)),
         correct=accuracy.correct,
-        curves=tuple(Curve(record.step, record.figures) for record in checkpoint.history if record.figures),
+        curves=tuple(
+            Curve(record.step, record.figures, seen=checkpoint.trained_on == "all")
+            for record in checkpoint.history
+            if record.figures
+        ),
     )

@@ -160,3 +160,14 @@ def read(path: Path) -> YamlFile:
 def read_yaml(path: Path, model: type[M]) -> M:
     """Read a YAML file as a value of `model`; raises UsageError with one line for each mistake."""
     return read(path).validate(model)
+
+
+def dumps(content: Any) -> str:
+    """Plain dicts and lists as YAML, in their order."""
+    import io
+
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False  # type: ignore[assignment]
+    yaml.dump(content, stream)
+    return stream.getvalue()

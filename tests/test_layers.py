@@ -9,22 +9,22 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [
     {"", "errors", "progress", "quantity", "interval", "storage", "document", "yaml_file"},
-    {"architecture", "data.spec", "measurement", "quantize.target"},
+    {"architecture", "data.spec", "measurement", "limit", "quantize.target"},
     {"checkpoint", "device", "networks", "data", "trace", "macs", "environment"},
     {"prune.narrow", "prune.masks", "fold.batchnorm", "fold.structure", "quantize.graph", "quantize.sequence", "quantize.bias"},
     {"build", "importing"},
     {"export", "runtime", "lint"},
-    {"evaluate", "parity", "benchmark", "interleave", "process", "load_for"},
+    {"evaluate", "parity", "benchmark", "interleave", "process", "subject", "measured", "layers"},
     {"pipeline"},
     {"train", "prune", "fold", "quantize"},
-    {"report", "gate"},
+    {"report", "gate", "gate_rendering", "starting_limits", "judge"},
     {"recipe", "explain"},
-    {"execute"},
+    {"verify", "execute"},
     {"cli", "__main__"},
 ]
 """From the bottom up. A module belongs to the longest name here that it starts with."""
 
-NO_TORCH = ["errors", "progress", "storage", "document", "yaml_file", "architecture", "data.spec", "measurement", "quantize.target", "gate"]
+NO_TORCH = ["errors", "progress", "storage", "document", "yaml_file", "architecture", "data.spec", "measurement", "quantize.target", "limit", "gate"]
 """Values: importing them imports no torch, at whatever depth."""
 
 

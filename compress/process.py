@@ -1,0 +1,144 @@
+"""What a file costs a process that has done nothing before: the time to open it, and the memory it takes.
+
+`spent` starts that process and asks it; a network that crashes it takes nothing else along.
+"""
+
+import gc
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from compress import document
+from compress.architecture import STRICT
+from compress.errors import CompressError
+from compress.runtime import open_session, opener
+
+SECONDS = 600
+"""Longest a process may take."""
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+Reading = Literal["VmHWM", "ru_maxrss"]
+"""Who counted the memory. VmHWM can be set back before the file is opened; ru_maxrss cannot, and misses what fits
+into memory that was used and freed while libraries were imported."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Request:
+    """What to open, with which runtime, and how many images to show it.
+
+    `network` names the function of a network of the user's own, as on the command line: `net.py:build`.
+    """
+
+    path: str
+    runtime: str
+    batch: int
+    threads: int = 1
+    device: str = "cpu"
+    network: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Spent:
+    """Seconds to open the file, and bytes of resident memory added by opening it and answering one batch.
+
+    Both count from after the runtime's library was imported, and include the checks that opening a file makes.
+    """
+
+    load_seconds: float
+    peak_bytes: int
+    reading: Reading
+
+
+def spent(request: Request) -> Spent:
+    """Ask a fresh process; raises CompressError with what it said last where it fails, crashes or never ends."""
+    # -P and the parent's own path: a module lying in the working folder is not imported unless it was before.
+    command = [sys.executable, "-P", "-m", "compress.process", json.dumps(document.plain(request))]
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CompressError(f"the process that measures it did not end within {SECONDS} s.") from error
+    return answer(done)
+
+
+def answer(done: "subprocess.CompletedProcess[str]") -> Spent:
+    """What a process that has ended found out; raises CompressError where it did not."""
+    if done.returncode:
+        how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
+        said = done.stderr.strip().rpartition("\n")[2] or "it said nothing"
+        raise CompressError(f"the process that measures it ended with {how}: {said}")
+    return document.validate(
+        Spent, json.loads(done.stdout.strip().rpartition("\n")[2]), "the measuring process's answer"
+    )
+
+
+def measure(request: Request) -> Spent:
+    """Open the file here and answer one batch of noise; to be called once, in a fresh process."""
+    opener(request.runtime)
+    user = None
+    if request.network is not None:
+        from compress.networks import load_user
+
+        user = load_user(request.network)
+    gc.collect()
+    reading = _set_back()
+    before = _peak(reading)
+    start = time.perf_counter()
+    session = open_session(
+        request.runtime, Path(request.path), threads=request.threads, device=request.device, user=user
+    )
+    load_seconds = time.perf_counter() - start
+    session(np.random.default_rng(0).standard_normal((request.batch, *session.input_shape), dtype=np.float32))
+    return Spent(load_seconds, _peak(reading) - before, reading)
+
+
+def _set_back() -> Reading:
+    """Let the highest resident memory be the present one, where the system can do that."""
+    try:
+        CLEAR.write_text("5")
+    except OSError:
+        return "ru_maxrss"
+    return "VmHWM"
+
+
+def _peak(reading: Reading) -> int:
+    """The highest resident memory of this process so far, in bytes."""
+    if reading == "VmHWM":
+        found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+        assert found, "a system with clear_refs counts VmHWM"
+        return int(found[1]) * 1024
+    import resource
+
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest if sys.platform == "darwin" else highest * 1024
+
+
+def main() -> None:
+    """Answer the request on the command line with one line of JSON."""
+    request = document.validate(Request, json.loads(sys.argv[1]), "the request")
+    try:
+        found = measure(request)
+    except CompressError as error:
+        sys.exit(str(error))
+    sys.stdout.write(json.dumps(document.plain(found)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

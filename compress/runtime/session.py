@@ -1,0 +1,65 @@
+"""Something that answers images with logits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.errors import CompressError
+
+Images = NDArray[np.float32]
+"""Normalised images, (N, C, H, W)."""
+
+Logits = NDArray[np.float32]
+"""One number for each image and class, (N, classes)."""
+
+Inside = Callable[[Images], Mapping[str, NDArray[np.generic]]]
+"""From images to what the network computes on the way, by name."""
+
+
+class Session(Protocol):
+    """A network opened by some runtime. It runs on one device with a fixed number of threads."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of one image."""
+
+    def __call__(self, images: Images) -> Logits:
+        """The logits of a batch, in host memory, and not before they are ready."""
+
+    def outputs(self, names: Sequence[str]) -> Inside:
+        """A function from images to these inner tensors; raises UsageError for a name the network does not have."""
+
+    def close(self) -> None:
+        """Let go of the network and its memory; the last thing asked of a session."""
+
+
+@runtime_checkable
+class CountsIntegers(Protocol):
+    """A session that can tell what its runtime made of a quantized network."""
+
+    def integer_macs(self) -> float | None:
+        """The share of multiply-accumulates done by integer kernels, in per cent; None where nothing is quantized."""
+
+
+def require_fit(images: Images, input_shape: tuple[int, int, int], batch: int | None = None) -> None:
+    """Raise CompressError where a session cannot take these images: their type, size, or how many there are.
+
+    `batch` is the only batch size the network takes, None where it takes any.
+    """
+    if images.dtype != np.float32:
+        raise CompressError(
+            f"a session takes normalised float32 images, and got {images.dtype}. Give them through "
+            "compress.data.normalise."
+        )
+    if images.ndim != 4 or images.shape[1:] != input_shape or not len(images):
+        raise CompressError(
+            f"the network takes images of shape (N, {', '.join(map(str, input_shape))}), and got {images.shape}. "
+            "Give images of the size and colours it was made for."
+        )
+    if batch is not None and len(images) != batch:
+        raise CompressError(
+            f"the network takes {batch} images at a time, and got {len(images)}. "
+            f"Give batches of {batch}, or export it with a free batch size."
+        )

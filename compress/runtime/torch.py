@@ -1,0 +1,116 @@
+"""Sessions of checkpoints, run by torch."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import fx, nn
+
+from compress import checkpoint
+from compress.build import build
+from compress.device import use
+from compress.errors import CompressError, unknown
+from compress.networks import UserNetwork
+from compress.runtime.session import Images, Inside, Logits, require_fit
+
+
+def open_checkpoint(
+    path: Path, *, threads: int = 1, device: str = "cpu", user: UserNetwork | None = None
+) -> "TorchSession":
+    """A session of the checkpoint at `path`; of a quantized one it simulates the integers in floating point."""
+    use(device, None)
+    found = checkpoint.load(path)
+    return TorchSession(build(found, user), found.architecture.input_shape, threads=threads, device=device)
+
+
+class TorchSession:
+    """A session of a network in memory, which has to be in inference mode already."""
+
+    def __init__(
+        self, network: nn.Module, input_shape: tuple[int, int, int], *, threads: int = 1, device: str = "cpu"
+    ) -> None:
+        if device != "cpu" and isinstance(network, fx.GraphModule):
+            raise CompressError(
+                f"a quantized network is a graph made for the CPU, and {device} was asked for. "
+                "Use the device cpu, or export it and run the file in the runtime it was quantized for."
+            )
+        self.network = network if device == "cpu" else network.to(device)
+        self.input_shape = input_shape
+        self.threads = threads
+        self.device = device
+
+    def __call__(self, images: Images) -> Logits:
+        """The logits of a batch; torch computes with this session's threads and is then given its own back."""
+        logits: Logits = self._answer(self.network, images).float().cpu().numpy()
+        return logits
+
+    def outputs(self, names: Sequence[str]) -> Inside:
+        """Outputs of modules by their name (`layer1.0.conv1`); in a quantized network, of its graph's nodes."""
+        if isinstance(self.network, fx.GraphModule):
+            nodes = [node.name for node in self.network.graph.nodes]
+            _require(names, nodes, "node")
+            return partial(self._inside_graph, names)
+        _require(names, dict(self.network.named_modules()), "layer")
+        return partial(self._inside, names)
+
+    def close(self) -> None:
+        """Let go of the network."""
+        del self.network
+
+    def _answer(self, network: Any, images: Images) -> torch.Tensor:
+        require_fit(images, self.input_shape)
+        with torch.inference_mode(), _threads(self.threads):
+            answer: torch.Tensor = network(torch.from_numpy(images).to(self.device))
+        return answer
+
+    def _inside(self, names: Sequence[str], images: Images) -> dict[str, NDArray[np.generic]]:
+        kept: dict[str, NDArray[np.generic]] = {}
+
+        def keep(name: str, module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+            kept[name] = output.cpu().numpy()
+
+        with contextlib.ExitStack() as hooks:
+            for name in names:
+                hook = self.network.get_submodule(name).register_forward_hook(partial(keep, name))
+                hooks.callback(hook.remove)
+            self(images)
+        return kept
+
+    def _inside_graph(self, names: Sequence[str], images: Images) -> dict[str, NDArray[np.generic]]:
+        kept: dict[str, NDArray[np.generic]] = {}
+
+        class Keeping(fx.Interpreter):
+            def run_node(self, n: fx.Node) -> Any:
+                output = super().run_node(n)
+                if n.name in names:
+                    kept[n.name] = output.cpu().numpy()
+                return output
+
+        assert isinstance(self.network, fx.GraphModule)
+        self._answer(Keeping(self.network).run, images)
+        return kept
+
+
+def _require(names: Sequence[str], known: Any, kind: str) -> None:
+    for name in names:
+        if name not in known:
+            raise unknown(kind, name, known)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Give torch `count` threads for a while: their number is global, and training beside a session needs its own."""
+    before = torch.get_num_threads()
+    if before == count:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

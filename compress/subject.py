@@ -1,0 +1,63 @@
+"""What is known of a file before anything is timed: what it is, where it comes from, its size and its counts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compress import storage
+from compress.export import artifact
+from compress.measurement import Entry, Environment, Measurement, Subject
+
+if TYPE_CHECKING:
+    from compress.networks import UserNetwork
+
+UNKNOWN = "unknown"
+
+
+def entry(path: Path, environment: Environment, user: "UserNetwork | None" = None) -> Entry:
+    """The entry of a checkpoint, or of an artifact with its sidecar, holding its size, parameters and MACs.
+
+    An ONNX file of another tool has no sidecar: its counts are missing, and a note says so.
+    Raises CompressError where the file is neither.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise storage.unreadable(path, "file", error) from error
+    notes: tuple[str, ...] = ()
+    if artifact.sidecar(path).exists():
+        subject, counts = _artifact(path)
+    elif path.suffix == ".onnx":
+        subject, counts = Subject(path.name, storage.digest_file(path), UNKNOWN, path.stem, "onnx", UNKNOWN), {}
+        missing = artifact.sidecar(path).name
+        notes = (f"{missing} is missing, so parameters, MACs and where the file comes from are not known",)
+    elif path.suffix == ".null":
+        subject, counts = Subject(path.name, storage.digest_file(path), UNKNOWN, "null", "null", UNKNOWN), {}
+    else:
+        subject, counts = _checkpoint(path, user)
+    measurements = tuple(Measurement(metric, (float(count),)) for metric, count in {"size": size, **counts}.items())
+    return Entry(subject, environment, measurements, notes=notes)
+
+
+def _checkpoint(path: Path, user: "UserNetwork | None") -> tuple[Subject, dict[str, int]]:
+    from compress import checkpoint
+    from compress.build import structure
+    from compress.macs import macs, parameters
+
+    found = checkpoint.load(path)
+    architecture = found.architecture
+    network = structure(architecture, user)
+    subject = Subject(
+        path.name,
+        storage.digest_file(path),
+        found.fingerprint,
+        architecture.title,
+        "checkpoint",
+        architecture.precision,
+    )
+    return subject, {"parameters": parameters(network), "macs": macs(network, architecture.input_shape)}
+
+
+def _artifact(path: Path) -> tuple[Subject, dict[str, int]]:
+    found = artifact.read_sidecar(path)
+    subject = Subject(path.name, found.digest, found.source, found.network, found.format, found.precision)
+    return subject, {"parameters": found.parameters, "macs": found.macs}

@@ -1,0 +1,173 @@
+"""A baseline and its candidates, measured side by side, on a clock that passes only when told to."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+import small_onnx
+
+from compress import measurement
+from compress.benchmark import benchmark
+from compress.errors import CompressError, UsageError
+from compress.interleave import Effort
+from compress.runtime import null
+from compress.runtime.null import Cost
+
+BATCHES = (1, 8)
+
+
+def write(folder, name, **cost):
+    null.write(folder / name, Cost(**cost))
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("null")
+    baseline = write(folder, "base.null", seconds=0.002, memory=30_000_000)
+    candidate = write(folder, "small.null", seconds=0.0005, memory=10_000_000)
+    return benchmark(baseline, [candidate], "null", batches=BATCHES, threads=3, clock=null.CLOCK)
+
+
+def find(entry, metric, **conditions):
+    found = [
+        each for each in entry.measurements if each.metric == metric and conditions.items() <= each.conditions.items()
+    ]
+    assert len(found) == 1, f"{metric} {conditions}: {found}"
+    return found[0]
+
+
+def test_every_figure_is_the_cost_it_was_given(recording):
+    baseline, candidate = recording.entries
+    for batch in BATCHES:
+        assert find(baseline, "latency", batch=batch).values == pytest.approx([0.002] * 200)
+        assert find(candidate, "latency", batch=batch).values == pytest.approx([0.0005] * 200)
+        assert find(baseline, "throughput", batch=batch).values == pytest.approx([batch / 0.002] * 10)
+        assert find(candidate, "latency_ratio", batch=batch).values == pytest.approx([0.25] * 10)
+        difference = (
+            find(baseline, "peak_memory", batch=batch).median - find(candidate, "peak_memory", batch=batch).median
+        )
+        assert difference == pytest.approx(20_000_000, rel=0.05)
+    assert len(find(baseline, "load_time").values) == len(BATCHES)
+
+
+def test_a_ratio_names_its_baseline_and_the_baseline_has_none(recording):
+    baseline, candidate = recording.entries
+    assert find(candidate, "latency_ratio", batch=1).conditions["baseline"] == baseline.subject.digest
+    assert not [each for each in baseline.measurements if each.metric == "latency_ratio"]
+
+
+def test_every_time_says_under_which_conditions(recording):
+    for entry in recording.entries:
+        for each in entry.measurements:
+            if each.metric in ("latency", "throughput", "latency_ratio", "peak_memory"):
+                assert {"runtime": "null", "device": "cpu", "threads": 3}.items() <= each.conditions.items()
+                assert each.conditions["batch"] in BATCHES
+        assert entry.environment.threads == 3
+        assert entry.notes == ()
+
+
+def test_a_recording_is_kept_whole(recording, tmp_path):
+    measurement.write(tmp_path / "measurements.json", recording)
+    assert measurement.read(tmp_path / "measurements.json") == recording
+
+
+@pytest.fixture
+def quick(tmp_path, monkeypatch):
+    """Benchmark without the processes for memory: each fails at once."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+
+    def run(*costs, images=None, batches=(1,), **effort):
+        paths = [write(tmp_path, f"{number}.null", **cost) for number, cost in enumerate(costs)]
+        return benchmark(
+            paths[0], paths[1:], "null", batches=batches, effort=Effort(**effort), images=images, clock=null.CLOCK
+        )
+
+    return run
+
+
+def test_a_process_that_crashes_costs_its_own_figures_and_is_noted(quick):
+    recording = quick({}, {}, batches=(1, 2))
+    for entry in recording.entries:
+        metrics = {each.metric for each in entry.measurements}
+        assert {"latency", "throughput", "size"} <= metrics
+        assert not {"peak_memory", "load_time"} & metrics
+        assert entry.notes == tuple(
+            f"batch {batch}: peak_memory and load_time are missing: the process that measures it ended with "
+            "exit code 1: it said nothing"
+            for batch in (1, 2)
+        )
+
+
+def test_a_machine_that_is_not_quiet_is_noted_with_every_subject(quick):
+    for entry in quick({"noise": 0.3}, {}).entries:
+        assert "batch 1: the machine was not quiet: the baseline's runs spread over" in entry.notes[0]
+    assert not any("not quiet" in note for entry in quick({"noise": 0.01}, {}).entries for note in entry.notes)
+
+
+def test_a_ratio_less_precise_than_asked_for_is_noted_with_its_candidate(quick):
+    baseline, candidate = quick({"noise": 0.01}, {"noise": 0.3}, precision=0.005, rounds=10).entries
+    assert not any("known within" in note for note in baseline.notes)
+    assert any(
+        note.startswith("batch 1: after 10 rounds the latency ratio is known within") and "0.5% was asked for" in note
+        for note in candidate.notes
+    )
+
+
+def test_a_warm_up_without_end_is_noted(quick):
+    notes = quick({"seconds": 1.0}, {"seconds": 1.0}, seconds=0.5).entries[1].notes
+    assert "batch 1: runs were still getting faster when the warm-up ended" in notes
+
+
+def test_a_baseline_alone_is_measured(quick):
+    (entry,) = quick({"noise": 0.05}).entries
+    assert len(find(entry, "latency").values) == 200
+
+
+def test_the_same_seed_gives_the_same_recording(quick):
+    first, again = (quick({"noise": 0.05, "seed": 4}, {"noise": 0.05, "seed": 5}) for _ in range(2))
+    assert first.entries[1].measurements == again.entries[1].measurements
+
+
+def test_real_images_are_shown_in_turn_until_the_batch_is_full(quick, monkeypatch):
+    shown = []
+    answer = null.NullSession.__call__
+    monkeypatch.setattr(null.NullSession, "__call__", lambda self, images: shown.append(images) or answer(self, images))
+    images = np.arange(12, dtype=np.float32).reshape(3, 1, 2, 2)
+    quick({}, images=images, batches=(5,))
+    assert np.array_equal(shown[0][:, 0, 0, 0], [0, 4, 8, 0, 4])
+
+
+def test_images_that_do_not_fit_all_are_refused(quick):
+    with pytest.raises(CompressError, match=r"1.null takes images of shape \(3, 4, 4\), and 0.null of \(1, 2, 2\)"):
+        quick({}, {"input_shape": (3, 4, 4)})
+    with pytest.raises(CompressError, match="takes images of shape"):
+        quick({}, images=np.zeros((2, 1, 5, 5), np.float32))
+    with pytest.raises(UsageError, match="there are no images"):
+        quick({}, images=np.zeros((0, 1, 2, 2), np.float32))
+
+
+@pytest.mark.parametrize("batches", [(), (0,), (4, -1)])
+def test_batch_sizes_that_cannot_be_are_refused(quick, batches):
+    with pytest.raises(UsageError, match="batch sizes are 1 or more"):
+        quick({}, batches=batches)
+
+
+def test_a_quantized_file_says_how_much_of_it_runs_in_integers(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    plain = small_onnx.write(tmp_path / "plain.onnx")
+    quantized = small_onnx.write(tmp_path / "quantized.onnx", small_onnx.QUANTIZED)
+    effort = Effort(precision=0.5, seconds=1)
+    (baseline, candidate) = benchmark(plain, [quantized], "onnxruntime", batches=(1,), effort=effort).entries
+    assert not [each for each in baseline.measurements if each.metric == "integer_macs"]
+    assert 99 < find(candidate, "integer_macs", runtime="onnxruntime").median < 100
+
+
+def test_an_onnx_file_of_another_tool_is_measured_in_its_runtime(tmp_path):
+    path = small_onnx.write(tmp_path / "other.onnx")
+    effort = Effort(precision=0.5, seconds=1)
+    (baseline, candidate) = benchmark(path, [path], "onnxruntime", batches=(2,), effort=effort).entries
+    assert {each.metric for each in candidate.measurements} >= {"latency", "latency_ratio", "peak_memory", "load_time"}
+    assert all(math.isfinite(value) and value > 0 for each in baseline.measurements for value in each.values)
+    assert "other.onnx.json is missing, so parameters, MACs" in baseline.notes[0]

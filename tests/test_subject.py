@@ -1,0 +1,76 @@
+"""What is known of a file before it is timed."""
+
+import dataclasses
+
+import pytest
+import small_onnx
+
+from compress import checkpoint, networks, storage
+from compress.architecture import Architecture
+from compress.environment import environment
+from compress.errors import CompressError
+from compress.subject import entry
+
+DIGITS = Architecture("compress", "digits_cnn", {"num_classes": 10}, (1, 32, 32))
+
+
+@pytest.fixture
+def digits(tmp_path):
+    found = checkpoint.Checkpoint(DIGITS, networks.create(DIGITS).state_dict())
+    checkpoint.save(found, tmp_path / "digits.safetensors")
+    return found, tmp_path / "digits.safetensors"
+
+
+def figures(found):
+    return {each.metric: each.median for each in found.measurements}
+
+
+def test_a_checkpoint_is_known_by_its_fingerprint_and_counted(digits):
+    source, path = digits
+    found = entry(path, environment(1))
+    assert dataclasses.astuple(found.subject) == (
+        "digits.safetensors",
+        storage.digest_file(path),
+        source.fingerprint,
+        "digits_cnn",
+        "checkpoint",
+        "fp32",
+    )
+    learnt = {name: each for name, each in source.weights.items() if not name.endswith(("_mean", "_var", "_tracked"))}
+    assert figures(found) == {
+        "size": path.stat().st_size,
+        "parameters": sum(each.numel() for each in learnt.values()),
+        # by hand: stem, halving, block, halving, block, classifier
+        "macs": 32**2 * 288 * 1 + 16**2 * 32 * 288 + 2 * 16**2 * 32 * 288 + 8**2 * 64 * 288 + 2 * 8**2 * 64 * 576 + 640,
+    }
+
+
+def test_an_artifact_says_what_its_checkpoint_does(digits):
+    from compress.export import export
+
+    source, path = digits
+    artifact = path.with_name("digits.onnx")
+    export(source, artifact)
+    exported, original = entry(artifact, environment(1)), entry(path, environment(1))
+    assert exported.subject.fingerprint == original.subject.fingerprint
+    assert exported.subject.format == "onnx"
+    for metric in ("parameters", "macs"):
+        assert figures(exported)[metric] == figures(original)[metric]
+    assert figures(exported)["size"] == artifact.stat().st_size
+    assert exported.notes == ()
+
+
+def test_an_artifact_without_its_sidecar_says_that_counts_are_missing(tmp_path):
+    found = entry(small_onnx.write(tmp_path / "other.onnx"), environment(1))
+    assert set(figures(found)) == {"size"}
+    assert found.notes == (
+        "other.onnx.json is missing, so parameters, MACs and where the file comes from are not known",
+    )
+
+
+def test_a_file_that_is_neither_is_refused(tmp_path):
+    (tmp_path / "text.txt").write_text("hello")
+    with pytest.raises(CompressError, match="is not a checkpoint"):
+        entry(tmp_path / "text.txt", environment(1))
+    with pytest.raises(CompressError, match="cannot read"):
+        entry(tmp_path / "missing.onnx", environment(1))
