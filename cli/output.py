@@ -114,7 +114,8 @@ class _Lines:
             self.task, self.started, self.last = task, now, 0.0
         if done >= total or now - self.last >= PLAIN_INTERVAL:
             self.last = now
-            left = f", {(now - self.started) / done * (total - done):.0f} s left" if 0 < done < total else ""
+            seconds = (now - self.started) / done * (total - done) if done else 0.0
+            left = f", {seconds:.0f} s left" if seconds >= 1 else ""
             click.echo(f"{task}: {done}/{total}{left}{' ' + detail if detail else ''}", err=True)
 
 

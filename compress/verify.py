@@ -70,7 +70,9 @@ def verify(
     )
     return Recording(
         tuple(
-            _complete(dataclasses.replace(entry, parity=hops), path, paths[path], data, recipe, given, progress)
+            _complete(
+                dataclasses.replace(entry, parity=hops), path, paths[path], chain[0][1], data, recipe, given, progress
+            )
             for entry, hops, path in zip(timed.entries, ledgers, paths, strict=True)
         )
     )
@@ -132,28 +134,27 @@ def _complete(
     entry: Entry,
     path: Path,
     checkpoint: Checkpoint,
+    baseline: Checkpoint,
     data: "Data",
     recipe: Recipe,
     given: "Given",
     progress: Progress,
 ) -> Entry:
-    """The entry with its accuracy, its integer share, its layers, and what its history has to say."""
+    """The entry with its accuracy, its layers, and what its history has to say that the baseline's has not."""
     content = onnx_file.read(path)
     session = OnnxSession(content, threads=recipe.benchmark.threads, what=str(path))
     accuracy = on_test(session, data, runtime=RUNTIME, batch=recipe.evaluate.batch, progress=progress)
     session.close()
-    notes = list(entry.notes)
-    notes += [f"{record.step}: {note}" for record in checkpoint.history for note in record.notes]
-    notes += [
-        f"{record.step} left {refusal.layer} alone: {refusal.reason}"
-        for record in checkpoint.history
-        for refusal in record.refusals
+    own = checkpoint.history if checkpoint is baseline else checkpoint.history[len(baseline.history) :]
+    notes = [f"{record.step}: {note}" for record in own for note in record.notes]
+    left = [
+        f"{record.step} left {refusal.layer} alone: {refusal.reason}" for record in own for refusal in record.refusals
     ]
     return dataclasses.replace(
         entry,
         measurements=(*entry.measurements, *accuracy.measurements),
         layers=layers(checkpoint, given.user),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=(*entry.notes, *notes, *left),
         correct=accuracy.correct,
         curves=tuple(
             Curve(record.step, record.figures, seen=checkpoint.trained_on == "all")
