@@ -83,7 +83,7 @@ def plan(recipe: Recipe, given: Given) -> list[str]:
     """What a run would do, a line each, without doing it."""
     start = given.checkpoint or recipe.network.weights or "--checkpoint, which has to be given"
     lines = [f"start from {recipe.network.name}: {start}", f"data: {given.data or recipe.data.name}"]
-    for number, step in enumerate(recipe.steps, 1):
+    for number, step in enumerate(recipe.sequence, 1):
         settings = ", ".join(f"{name}={value}" for name, value in step.model_dump(exclude_defaults=True).items())
         lines.append(f"{number:02d} {step.name}{f' ({settings})' if settings else ''}")
     bench = recipe.benchmark
@@ -107,7 +107,9 @@ def execute(recipe: Recipe, folder: Path, given: Given, progress: Progress = sil
     resources = Resources(data.learning, given.seed, given.device, None, given.user, progress)
     clock = _Clock()
 
-    leading = next((number for number, step in enumerate(recipe.steps) if step.name != "train"), len(recipe.steps))
+    leading = next(
+        (number for number, step in enumerate(recipe.sequence) if step.name != "train"), len(recipe.sequence)
+    )
     chain: list[tuple[str, Checkpoint]] = [("00-start", start)]
 
     def finished(number: int, step: Step, result: Checkpoint, resumed: bool) -> None:
@@ -117,9 +119,9 @@ def execute(recipe: Recipe, folder: Path, given: Given, progress: Progress = sil
         said(f"{chain[-1][0]}: {'done already' if resumed else f'{seconds:.1f} s'}{notes}")
 
     files.save(start, folder / "00-start.safetensors")
-    baseline = run(recipe.steps[:leading], start, resources, folder, finished)
+    baseline = run(recipe.sequence[:leading], start, resources, folder, finished)
     resources = dataclasses.replace(resources, teacher=baseline)
-    run(recipe.steps[leading:], baseline, resources, folder, finished, first=leading + 1)
+    run(recipe.sequence[leading:], baseline, resources, folder, finished, first=leading + 1)
     recording = verify(recipe, folder, chain[leading:], data, given, progress, said)
     clock.lap("measure")
     measurement.write(folder / "measurements.json", recording)

@@ -5,7 +5,6 @@ what `compress run` does around them.
 """
 
 import importlib
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,10 +100,9 @@ class _StepEntry(Section):
         return {name: {} if settings is None else settings for name, settings in value.items()}
 
 
-@cache
-def _entry() -> type[_StepEntry]:
-    fields: dict[str, Any] = {name: (step_class(name) | None, None) for name in STEPS}
-    return pydantic.create_model("StepEntry", __base__=_StepEntry, **fields)
+_FIELDS: dict[str, Any] = {name: (step_class(name) | None, None) for name in STEPS}
+StepEntry = pydantic.create_model("StepEntry", __base__=_StepEntry, **_FIELDS)
+"""What stands in a recipe's list of steps, made from the table of steps."""
 
 
 class Recipe(Section):
@@ -112,25 +110,28 @@ class Recipe(Section):
 
     network: NetworkSection
     data: DataSection
-    steps: tuple[Any, ...] = Field(min_length=1)
+    steps: tuple[StepEntry, ...]  # type: ignore[valid-type]  # made from the table
     export: ExportSection = ExportSection()
     evaluate: EvaluateSection = EvaluateSection()
     benchmark: BenchmarkSection = BenchmarkSection()
     gate: tuple[Limit, ...] = ()
 
-    @pydantic.field_validator("steps", mode="before")
+    @pydantic.field_validator("steps")
     @classmethod
-    def _known_steps(cls, value: Any) -> Any:
-        entries: Any = tuple[_entry(), ...]  # type: ignore[misc]  # a class made from STEPS
-        adapter = pydantic.TypeAdapter[Any](entries)
-        return tuple(
-            next(step for step in dict(entry).values() if step is not None) for entry in adapter.validate_python(value)
-        )
+    def _some(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not entries:
+            raise ValueError("a recipe without steps does nothing; add one, as in `- fold`")
+        return entries
+
+    @property
+    def sequence(self) -> tuple[Step, ...]:
+        """The steps themselves, in order."""
+        return tuple(next(step for step in dict(entry).values() if step is not None) for entry in self.steps)
 
     def plain(self) -> dict[str, Any]:
         """The recipe with every default filled in, as it is written beside a run's results."""
         sections = self.model_dump(mode="json", exclude={"steps"})
-        steps = [{step.name: step.model_dump(mode="json")} for step in self.steps]
+        steps = [{step.name: step.model_dump(mode="json")} for step in self.sequence]
         return {"network": sections.pop("network"), "data": sections.pop("data"), "steps": steps, **sections}
 
 
