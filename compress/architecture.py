@@ -15,8 +15,10 @@ class Edge:
 
     `consumer` is the call's position in the exported call sequence, `argument` the position among its
     flattened arguments. An activation edge (`tensor` is None) reads its scale and zero point from row
-    `quantizer` of the checkpoint's tensors `quantization.scale` and `quantization.zero_point`. A weight or bias edge names
-    the state-dict `tensor` it replaces, whose integers lie in `TENSOR.integer`, scales in `TENSOR.scale`.
+    `quantizer` of the checkpoint's tensors `quantization.scale` and `quantization.zero_point`. A weight edge
+    names the state-dict `tensor` it replaces, whose integers lie in `TENSOR.integer` and scales, one for each
+    index of `axis`, in `TENSOR.scale`. A bias edge (int32) names the float `tensor` it is rounded from, on the
+    scale of the call's input times that of its weight.
     """
 
     consumer: int

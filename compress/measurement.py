@@ -93,8 +93,13 @@ class Measurement:
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
             raise ValueError(f"unknown metric {self.metric!r}; there are {', '.join(METRICS)}")
-        if not self.values or not all(math.isfinite(value) for value in self.values):
-            raise ValueError(f"{self.metric} needs at least one value, and every value finite")
+        highest = 100 if METRICS[self.metric].unit == "%" else math.inf
+        if not self.values or not all(math.isfinite(value) and 0 <= value <= highest for value in self.values):
+            raise ValueError(f"{self.metric} needs at least one value, every value finite, from 0 to {highest:g}")
+        for name in ("batch", "threads", "images"):
+            count = self.conditions.get(name, 1)
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f"{name} is a count of 1 or more; it is {count!r}")
 
     @property
     def median(self) -> float:

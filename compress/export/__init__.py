@@ -8,50 +8,95 @@ from typing import TYPE_CHECKING, cast
 
 import compress
 from compress import storage
-from compress.errors import unknown
+from compress.errors import Refusal, UsageError, unknown
 from compress.export.artifact import Artifact, write_sidecar
+from compress.export.made import Made
+from compress.export.settings import DEFAULT, Settings
 
 if TYPE_CHECKING:
     from compress.checkpoint import Checkpoint
     from compress.networks import UserNetwork
+    from compress.runtime.session import Images
 
-EXPORTERS = {"onnx": "compress.export.onnx:export"}
-"""Each format and the function that turns a checkpoint into a file's bytes: (checkpoint, user) -> bytes."""
+EXPORTERS = {
+    "onnx": "compress.export.onnx:made",
+    "openvino": "compress.export.openvino:made",
+    "tensorrt": "compress.export.tensorrt:made",
+}
+"""Each format and the function that makes its files of an ONNX graph: (ONNX bytes, settings, path) -> Made."""
 
 TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir")
-"""The packages whose versions decide what is in the file."""
+"""The packages whose versions decide what is in the ONNX graph."""
 
-Exporter = Callable[["Checkpoint", "UserNetwork | None"], bytes]
+Exporter = Callable[[bytes, Settings, Path], Made]
 
 
-def export(checkpoint: "Checkpoint", path: Path, format: str = "onnx", user: "UserNetwork | None" = None) -> Artifact:
+def export(
+    checkpoint: "Checkpoint",
+    path: Path,
+    format: str = "onnx",
+    user: "UserNetwork | None" = None,
+    settings: Settings = DEFAULT,
+    images: "Images | None" = None,
+) -> Artifact:
     """Write the network of a checkpoint as a deployable file, and its sidecar after it.
 
-    The same checkpoint gives the same bytes. `user` is the network function named on the command line.
-    Raises CompressError where the network cannot be exported; nothing is written then.
+    The same checkpoint gives the same bytes, but for an engine. `user` is the network function named on the
+    command line. `images` are normalised calibration images, which FP16 needs to find the layers it cannot hold.
+    Raises CompressError where the network cannot be exported, UsageError for a precision that the checkpoint
+    does not have and that is not half precision; nothing is written then.
     """
+    from compress.build import structure
+    from compress.export.onnx import export as to_onnx
+    from compress.macs import macs, parameters
+
     if format not in EXPORTERS:
         raise unknown("format", format, EXPORTERS)
     module, _, function = EXPORTERS[format].partition(":")
     exporter = cast(Exporter, getattr(importlib.import_module(module), function))
-    content = exporter(checkpoint, user)
     architecture = checkpoint.architecture
-    counts = count(architecture)
+    content, kept = _in_precision(to_onnx(checkpoint, user), architecture.precision, settings, images)
+    made = exporter(content, settings, path)
+    floating = structure(architecture, user)
     artifact = Artifact(
         path=path,
         format=format,
-        precision=architecture.precision,
+        precision=settings.precision or architecture.precision,
         target=architecture.quantization.target if architecture.quantization else None,
         network=architecture.title,
         input_shape=architecture.input_shape,
         source=checkpoint.fingerprint,
-        digest=storage.digest_bytes(content),
-        size_bytes=len(content),
-        parameters=counts.parameters,
-        macs=counts.macs,
+        digest=storage.digest_bytes(made.content),
+        size_bytes=len(made.content) + sum(map(len, made.parts.values())),
+        parameters=parameters(floating),
+        macs=macs(floating, architecture.input_shape),
         dataset=checkpoint.dataset,
-        tools={"compress": compress.__version__} | {tool: importlib.metadata.version(tool) for tool in TOOLS},
+        tools={"compress": compress.__version__}
+        | {tool: importlib.metadata.version(tool) for tool in TOOLS}
+        | dict(made.tools),
+        parts={name: storage.digest_bytes(part) for name, part in made.parts.items()},
+        settings=dict(made.settings),
+        kept=kept,
     )
-    storage.write_bytes(path, content)
+    for name, part in {**made.parts, **made.beside}.items():
+        storage.write_bytes(path.with_name(name), part)
+    storage.write_bytes(path, made.content)
     write_sidecar(artifact)
     return artifact
+
+
+def _in_precision(
+    content: bytes, held: str, settings: Settings, images: "Images | None"
+) -> tuple[bytes, tuple[Refusal, ...]]:
+    """The graph in the precision asked for, and the layers that stay FP32."""
+    if settings.precision in (None, held):
+        return content, ()
+    if settings.precision == "fp16" or settings.precision == "bf16":
+        from compress.export.half import convert
+
+        half = convert(content, settings.precision, images)
+        return half.content, half.kept
+    raise UsageError(
+        f"{settings.precision} was asked for, and the checkpoint is held in {held}. "
+        "Give a checkpoint that compress quantize wrote for int8, and the one before it for fp32."
+    )

@@ -10,12 +10,16 @@ from pydantic.dataclasses import dataclass
 from compress import document, storage
 from compress.architecture import STRICT
 from compress.data.spec import DatasetSpec
-from compress.errors import CompressError
+from compress.errors import CompressError, Refusal
 
 KIND, FORMAT = "compress artifact", 1
 
 FileName = Annotated[Path, pydantic.PlainSerializer(lambda path: path.name, return_type=str)]
 """A path of which only the file's own name is ever written down."""
+
+
+FileWord = Annotated[str, pydantic.Field(pattern=r"^[^/\\]+$")]
+"""The name of a file in the same folder."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -25,6 +29,8 @@ class Artifact:
     `source` is the fingerprint of the checkpoint, `network` its architecture's title, `target` what an INT8
     file was quantized for. `input_shape` is (channels, height, width), `macs` counts one image. `dataset`
     carries what is done to an image before the network sees it. `tools` are the versions that wrote the file.
+    `parts` are the files beside it that it is not whole without, each with its digest; `size_bytes` counts them.
+    `settings` say how it was made, and `kept` the layers that stay FP32 in half precision.
     """
 
     path: FileName
@@ -40,6 +46,9 @@ class Artifact:
     macs: int
     dataset: DatasetSpec | None
     tools: dict[str, str]
+    parts: dict[FileWord, str] = pydantic.Field(default_factory=dict)
+    settings: dict[str, str] = pydantic.Field(default_factory=dict)
+    kept: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -64,10 +73,7 @@ def read_sidecar(path: Path) -> Artifact:
 
     Raises CompressError where either is missing, or the file is not the one the sidecar was written for.
     """
-    try:
-        digest = storage.digest_file(path)
-    except OSError as error:
-        raise storage.unreadable(path, "artifact", error) from error
+    digest = _digest(path)
     place = sidecar(path)
     if not place.exists():
         raise CompressError(
@@ -75,9 +81,22 @@ def read_sidecar(path: Path) -> Artifact:
             "like. Copy both files together, or export the checkpoint again."
         )
     artifact = document.read(place, KIND, FORMAT, Sidecar).artifact
-    if artifact.digest != digest:
+    _require_same(path, place, digest, artifact.digest)
+    for name, expected in artifact.parts.items():
+        _require_same(path.with_name(name), place, _digest(path.with_name(name)), expected)
+    return dataclasses.replace(artifact, path=path)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return storage.digest_file(path)
+    except OSError as error:
+        raise storage.unreadable(path, "artifact", error) from error
+
+
+def _require_same(path: Path, place: Path, digest: str, expected: str) -> None:
+    if digest != expected:
         raise CompressError(
-            f"{path} is not the file that {place.name} describes: its digest is {digest}, and {artifact.digest} was "
+            f"{path} is not the file that {place.name} describes: its digest is {digest}, and {expected} was "
             "expected. It was changed after the export, or the export was interrupted; export the checkpoint again."
         )
-    return dataclasses.replace(artifact, path=path)
