@@ -31,6 +31,8 @@ __all__ = ["EXIT_CODES", "Limit", "Outcome", "Result", "Status", "check", "outco
 Status = Literal["passed", "failed", "inconclusive", "missing", "incomparable"]
 Outcome = Literal["passed", "failed", "inconclusive"]
 TIMES = ("s", "images/s")
+FRESH = ("peak_memory", "load_time")
+"""Metrics with few samples, each from a process of its own."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
@@ -181,12 +183,12 @@ def _interleaved(ratios: Measurement, bound: Bound) -> _Figure:
 
 
 def _own(measurement: Measurement, percentile: int = 50) -> _Figure:
-    """A figure by itself: exact ones as they are, memory by its extremes, times by the interval of a percentile."""
+    """A figure by itself: exact as it is, what fresh processes gave by its extremes, a time by a percentile's interval."""
     metric = METRICS[measurement.metric]
     if metric.exact:
         return _Figure(measurement.median, measurement.median, measurement.median)
     count = f"{len(measurement.values):,} sample{'s' if len(measurement.values) > 1 else ''}"
-    if metric.unit == "B":
+    if measurement.metric in FRESH:
         return _Figure(measurement.median, min(measurement.values), max(measurement.values), count)
     interval = figures.quantile_interval(measurement.values, percentile / 100)
     return _Figure(measurement.percentile(percentile), interval.low, interval.high, count)
@@ -217,7 +219,6 @@ def _judge(limit: Limit, candidate: str, where: str, figure: _Figure) -> Result:
     if status == "inconclusive":
         few = math.isinf(figure.low) or math.isinf(figure.high)
         reason += ", too few to decide" if few else ", the interval holds the limit"
-        reason += "; measure more, on a quieter machine"
     margin = bound.value - figure.value if bound.upper else figure.value - bound.value
     return _result(limit, status, candidate, where, figure, margin, reason)
 

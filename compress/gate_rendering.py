@@ -24,7 +24,7 @@ TONES: dict[Status, Tone] = {
 HEADS: dict[Outcome, str] = {
     "passed": "The gate passed",
     "failed": "The gate FAILED",
-    "inconclusive": "The gate is INCONCLUSIVE, which is no pass",
+    "inconclusive": "The gate is INCONCLUSIVE, which is no pass (measure more, on a quieter machine)",
 }
 
 
@@ -56,7 +56,7 @@ def table(results: Sequence[Result]) -> Table:
     lines: list[list[Cell | str]] = [
         [
             Cell(each.candidate, each.conditions),
-            each.limit,
+            Cell(each.limit, each.reason),
             Cell(show(each.value, each.unit) if each.value is not None else "", _interval(each)),
             show(each.margin, "pp" if each.unit == "%" else each.unit) if each.margin is not None else "",
             Cell(
@@ -64,11 +64,10 @@ def table(results: Sequence[Result]) -> Table:
                 "only a warning" if each.level == "warn" and each.status != "passed" else "",
                 TONES[each.status],
             ),
-            each.reason,
         ]
         for each in results
     ]
-    return tables.table("Limits", ["Candidate|", "Limit|", "Value", "Margin", "Result|", "Why|"], lines)
+    return tables.table("Limits", ["Candidate|", "Limit|", "Value", "Margin", "Result|"], lines)
 
 
 def markdown(verdict: Verdict) -> str:

@@ -14,7 +14,7 @@ from compress import quantity, yaml_file
 from compress.errors import unknown
 from compress.measurement import METRICS
 
-Quantity = str | float
+Quantity = str | int | float
 """A number with its unit, as people write it: 500KB, 2ms, 0.5pp, 3x."""
 
 RELATIVE = ("max_drop", "max_ratio", "min_ratio", "min_speedup")
@@ -132,7 +132,7 @@ class Limit(pydantic.BaseModel):
         )
         given = getattr(self, self.bound.name)
         against = f" against {self.against}" if self.against else ""
-        return f"{metric}: {BOUNDS[self.bound.name]} {f'{given:.10g}' if isinstance(given, float) else given}{against}"
+        return f"{metric}: {BOUNDS[self.bound.name]} {given}{against}"
 
 
 class LimitsFile(pydantic.BaseModel):

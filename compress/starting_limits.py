@@ -14,14 +14,15 @@ POINTS, SLOWER, LARGER, MEMORY = 0.5, 0.9, 1.02, 1.25
 
 def starting_limits(report: Report) -> str:
     """The text of a limits file that this report passes; each figure it is drawn from is said beside it."""
-    title = json.dumps(report.title)
+    title = json.dumps(report.title, ensure_ascii=False)
     lines = [f"# Limits drawn from the report {title}, with a margin on each figure."]
     compared = rows(report)[1:]
     lines.append("limits:" if compared else "limits: []")
     names = [row.name for row in compared]
     for row in compared:
-        name = json.dumps(row.name if names.count(row.name) == 1 else row.candidate.subject.digest)
-        lines += [f"  - {{candidate: {name}, {demand}}}  # recorded: {recorded}" for demand, recorded in _demands(row)]
+        name = row.name if names.count(row.name) == 1 else row.candidate.subject.digest
+        named = json.dumps(name, ensure_ascii=False)
+        lines += [f"  - {{candidate: {named}, {demand}}}  # recorded: {recorded}" for demand, recorded in _demands(row)]
     return "\n".join(lines) + "\n"
 
 

@@ -15,16 +15,16 @@ ARCHITECTURES = {
 }
 
 
-def awake(architecture, dataset=None, user=None):
-    """Random weights behind batch norms that know their inputs, and a classifier that prefers no class."""
+def awake(architecture, dataset=None, user=None, shown=None):
+    """Random weights behind batch norms that know their inputs (`shown`), and a classifier that prefers no class."""
     network = networks.create(architecture, user)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
-    noise = images(architecture.input_shape, 32, seed=1)
+    shown = images(architecture.input_shape, 32, seed=1) if shown is None else shown
     with torch.no_grad():
-        network.train()(noise)
-        logits = network.eval()(noise)
+        network.train()(shown)
+        logits = network.eval()(shown)
         for module in network.modules():
             if isinstance(module, nn.Linear):
                 module.weight /= logits.std()

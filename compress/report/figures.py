@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05
@@ -20,6 +19,11 @@ class Interval:
 
     low: float
     high: float
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there were samples enough for both ends."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
 
     def holds(self, value: float) -> bool:
         """Whether the interval cannot tell the truth from `value`."""
@@ -47,14 +51,15 @@ class Paired:
         return self.p < SIGNIFICANT
 
 
-def accuracy_interval(share: float, images: int) -> Interval:
-    """Wilson's interval for an accuracy of `share` (0 to 1) on so many test images, as shares.
+def accuracy_interval(accuracy: float, images: int) -> Interval:
+    """Wilson's interval of an accuracy in per cent on so many test images, in per cent.
 
     https://doi.org/10.1080/01621459.1927.10502953
     """
-    right = round(share * images)
-    found = stats.binomtest(right, images).proportion_ci(CONFIDENCE, method="wilson")
-    return Interval(float(found.low), float(found.high))
+    from scipy import stats
+
+    found = stats.binomtest(round(accuracy / 100 * images), images).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(100 * float(found.low), 100 * float(found.high))
 
 
 def paired(baseline: str, candidate: str) -> Paired:
@@ -65,11 +70,13 @@ def paired(baseline: str, candidate: str) -> Paired:
     (https://doi.org/10.1002/sim.3983): with g gained, l lost, n images,
     d = (g - l) / (n + 2), d +- z * sqrt(((g + 1) + (l + 1)) / (n + 2) - d^2) / sqrt(n + 2).
     """
+    from scipy import stats
+
     if len(baseline) != len(candidate) or not baseline:
         raise ValueError(f"{len(baseline)} and {len(candidate)} images cannot be paired")
     images = len(baseline)
-    gained = sum(pair == ("0", "1") for pair in zip(baseline, candidate, strict=True))
-    lost = sum(pair == ("1", "0") for pair in zip(baseline, candidate, strict=True))
+    before, after = (np.frombuffer(answers.encode(), np.uint8) == ord("1") for answers in (baseline, candidate))
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     centre = (gained - lost) / (images + 2)
     variance = ((gained + lost + 2) / (images + 2) - centre**2) / (images + 2)
@@ -78,15 +85,18 @@ def paired(baseline: str, candidate: str) -> Paired:
     return Paired(images, gained, lost, 100 * (gained - lost) / images, interval, p)
 
 
-def quantile_interval(values: Sequence[float], share: float = 0.5) -> Interval | None:
-    """The interval of a quantile (the median by default), or None where there are too few samples for one.
+def quantile_interval(values: Sequence[float], share: float = 0.5) -> Interval:
+    """The interval of a quantile (the median by default); an end for which there are too few samples is infinite.
 
     The bounds are two of the samples themselves, picked by the binomial distribution of how many samples
     fall below the true quantile: what a bootstrap of the median tends to, without a seed, and exact for
     few samples. The median needs 6 samples, the 99th percentile 368.
     """
+    from scipy import stats
+
     found = stats.quantile_test(np.asarray(values, dtype=float), p=share).confidence_interval(CONFIDENCE)
-    return Interval(float(found.low), float(found.high)) if math.isfinite(found.low) and math.isfinite(found.high) else None
+    low, high = float(found.low), float(found.high)
+    return Interval(-math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -1,0 +1,262 @@
+"""The tables of a report, in the order of the page; every rendering shows the same ones."""
+
+from collections.abc import Iterable, Sequence
+
+from compress.measurement import METRICS, Environment, Hop
+from compress.quantity import show
+from compress.report import figures
+from compress.report.candidate import Candidate, Sample, unique
+from compress.report.comparison import Row, Speed, headline, under
+from compress.report.report import Report
+from compress.report.table import Cell, Table, Tone, printable, table
+
+HOP_TONES: dict[str, Tone] = {"passed": "good", "failed": "bad", "void": "bad", "skipped": "unsure"}
+METRIC_TITLES = {
+    "size": "Size",
+    "parameters": "Parameters",
+    "macs": "MACs",
+    "integer_macs": "Integer MACs",
+    "peak_memory": "Peak memory",
+}
+
+
+def label(row: Row) -> str:
+    """A subject as it is called all over the report: its number and its name."""
+    return f"{row.number} {row.name}"
+
+
+def summary(compared: Sequence[Row]) -> tuple[Table, ...]:
+    """The tables that every rendering shows first; those with nothing in them are left out."""
+    tables = (comparison(compared), speed(compared), repeats(compared), parity(compared))
+    return tuple(each for each in tables if each and each.rows)
+
+
+def comparison(compared: Sequence[Row]) -> Table:
+    """The baseline against its candidates: one row each."""
+    at = headline(compared)
+    baseline = compared[0].candidate
+    columns = [
+        "Subject|",
+        "Top-1",
+        "Change",
+        f"Latency, {under(at.conditions, ('batch',))}" if at else "Latency",
+        *METRIC_TITLES.values(),
+    ]
+    return table("Baseline and candidates", columns, (_compared(row, baseline, at) for row in compared))
+
+
+def _compared(row: Row, baseline: Candidate, at: Speed | None) -> list[Cell]:
+    subject, accuracy, speed = row.candidate.subject, row.accuracy, row.speed(at)
+    role = "baseline, " if row.number == 0 else ""
+    interval = accuracy.interval if accuracy else None
+    return [
+        Cell(label(row), f"{role}{subject.network}, {subject.format}, {subject.precision}"),
+        Cell(
+            show(accuracy.value, "%") if accuracy else "",
+            f"{interval.low:.2f} to {interval.high:.2f}" if interval else "",
+        ),
+        Cell(show(accuracy.change, "pp"), accuracy.finding) if accuracy and accuracy.change is not None else Cell(""),
+        Cell(show(speed.sample.measurement.median, "s"), speed.finding) if speed else Cell(""),
+        *(_against(row.candidate, baseline, metric, at) for metric in METRIC_TITLES),
+    ]
+
+
+def _against(candidate: Candidate, baseline: Candidate, metric: str, at: Speed | None) -> Cell:
+    """A figure and how many times more or less than the baseline's it is."""
+    found = (at and candidate.find(metric, batch=at.batch)) or candidate.find(metric)
+    if not found:
+        return Cell("")
+    value = found[0].measurement.median
+    text = show(value, METRICS[metric].unit)
+    reference = baseline.counterpart(found[0]) if candidate is not baseline else None
+    before = reference.measurement.median if reference else 0.0
+    if METRICS[metric].unit == "%" or not before or not value:
+        return Cell(text)
+    times = show(max(value / before, before / value), "x")
+    return Cell(text, "the same" if times == "1.00x" else f"{times} {'less' if value < before else 'more'}")
+
+
+def speed(compared: Sequence[Row]) -> Table:
+    """Latency and throughput under every condition they were measured."""
+    lines: list[list[Cell | str]] = [
+        [
+            Cell(label(row), under(each.conditions)),
+            *_percentiles(each.sample),
+            show(each.images_per_second, "1"),
+            _speedup(each),
+        ]
+        for row in compared
+        for each in row.speeds
+    ]
+    return table("Latency and throughput", ["Subject|", "p50", "p90", "p99", "Images/s", "Speed-up"], lines)
+
+
+def _percentiles(sample: Sample) -> list[Cell]:
+    count = f"of {len(sample.measurement.values):,}"
+    values = [show(sample.measurement.percentile(share), "s") for share in (50, 90, 99)]
+    return [Cell(values[0], count), Cell(values[1]), Cell(values[2])]
+
+
+def _speedup(each: Speed) -> Cell:
+    if not each.speedup or not each.ratio:
+        return Cell("")
+    value, interval = each.speedup
+    rounds = len(each.ratio.values)
+    if not interval.bounded:
+        return Cell(show(value, "x"), f"{rounds} rounds are too few for an interval")
+    span = f"{show(interval.low, 'x')} to {show(interval.high, 'x')}, {rounds:,} rounds"
+    return Cell(show(value, "x"), span + (", no difference shown" if interval.holds(1) else ""))
+
+
+def repeats(compared: Sequence[Row]) -> Table | None:
+    """Mean and spread of subjects of one name, such as one recipe with several seeds; None where there are none."""
+    named: dict[tuple[str, ...], dict[str, float]] = {}
+    for row in compared:
+        subject = row.candidate.subject
+        if row.accuracy:
+            alike = (subject.name, subject.network, subject.format, subject.precision)
+            named.setdefault(alike, {})[subject.digest] = row.accuracy.value
+    lines = []
+    for (name, *_), found in named.items():
+        if len(found) > 1:
+            values = list(found.values())
+            mean, deviation = figures.spread(values)
+            extent = f"{show(min(values), '%')} to {show(max(values), '%')}"
+            lines.append([name, str(len(values)), show(mean, "%"), f"{deviation:.2f} points", extent])
+    return (
+        table("Several of one name", ["Subject|", "Runs", "Mean top-1", "Standard deviation", "Range"], lines)
+        if lines
+        else None
+    )
+
+
+def parity(compared: Sequence[Row]) -> Table | None:
+    """Every hop compared with the one before; a skipped one is no pass."""
+    lines: list[list[Cell | str]] = [
+        [label(row), hop.name, Cell(hop.verdict, tone=HOP_TONES[hop.verdict]), _hop(hop), hop.reason]
+        for row in compared
+        for hop in row.candidate.parity
+    ]
+    return (
+        table("Parity, each hop with the one before", ["Subject|", "Hop|", "Verdict|", "Figures|", "Why|"], lines)
+        if lines
+        else None
+    )
+
+
+def _hop(hop: Hop) -> Cell:
+    """What the hop was judged by, and what else was measured of it."""
+    said = {name: f"{name.replace('_', ' ')} {value:.4g}" for name, value in hop.figures.items()}
+    judged = [f"{words} (limit {hop.tolerance[name]:.4g})" for name, words in said.items() if name in hop.tolerance]
+    return Cell("; ".join(judged), "; ".join(words for name, words in said.items() if name not in hop.tolerance))
+
+
+def layers(row: Row, baseline: Row) -> Table | None:
+    """The layers of one subject; channels beside those the baseline's layer of that name has."""
+    if not row.candidate.layers:
+        return None
+    before = {layer.name: layer for layer in baseline.candidate.layers}
+    macs = sum(layer.macs for layer in row.candidate.layers)
+    seconds = sum(layer.seconds or 0 for layer in row.candidate.layers)
+    lines: list[list[Cell | str]] = []
+    for layer in row.candidate.layers:
+        old = before.get(layer.name, layer)
+        changed = (old.inputs, old.outputs) != (layer.inputs, layer.outputs)
+        lines.append([
+            Cell(layer.name, layer.kind),
+            Cell(f"{layer.inputs} to {layer.outputs}", f"was {old.inputs} to {old.outputs}" if changed else ""),
+            show(100 * layer.zeros, "%"),
+            layer.precision,
+            show(layer.macs, "1"),
+            show(100 * layer.macs / macs, "%") if macs else "",
+            show(100 * layer.seconds / seconds, "%") if layer.seconds is not None and seconds else "",
+            show(layer.sensitivity, "pp") if layer.sensitivity is not None else "",
+            layer.note,
+        ])  # fmt: skip
+    columns = [
+        "Layer|",
+        "Channels",
+        "Zeros",
+        "Precision|",
+        "MACs",
+        "Share of MACs",
+        "Share of time",
+        "Sensitivity",
+        "Note|",
+    ]
+    return table(f"Layers of {label(row)}", columns, lines)
+
+
+def notes(compared: Iterable[Row]) -> tuple[tuple[str, str], ...]:
+    """What there is to say about the subjects, each note once with the numbers of those it is about."""
+    found: dict[str, list[str]] = {}
+    for row in compared:
+        for note in row.candidate.notes:
+            found.setdefault(printable(note), []).append(str(row.number))
+    return tuple((note, ", ".join(numbers)) for note, numbers in found.items())
+
+
+def refusals(compared: Iterable[Row]) -> Table | None:
+    """The layers that were left alone, each reason once with the subjects it holds for."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in compared:
+        for layer in row.candidate.layers:
+            if layer.note:
+                found.setdefault((layer.name, layer.note), []).append(str(row.number))
+    lines = [(layer, why, ", ".join(numbers)) for (layer, why), numbers in found.items()]
+    return table("Layers left alone", ["Layer|", "Reason|", "Subjects|"], lines) if lines else None
+
+
+def environments(report: Report) -> tuple[Environment, ...]:
+    """The machines of a report, each once, in the order met."""
+    every = [environment for candidate in report.candidates for environment in candidate.environments]
+    return unique(every)
+
+
+def environment(report: Report) -> Table:
+    """Machine and software, one column for each that was measured on."""
+    machines = environments(report)
+    names = ("cpu", "cores", "gpu", "driver", "threads", "system", "python", "date")
+    versions = sorted({name for machine in machines for name in machine.versions})
+    lines = [[name, *(str(getattr(machine, name) or "none") for machine in machines)] for name in names]
+    lines += [[name, *(machine.versions.get(name, "none") for machine in machines)] for name in versions]
+    return table("Machine and software", ["|", *(f"E{number}|" for number in range(1, len(machines) + 1))], lines)
+
+
+def recordings(report: Report) -> Table:
+    """What the report was made from."""
+    lines = [[f"R{number} {source.name}", source.digest] for number, source in enumerate(report.sources, 1)]
+    return table("Recordings", ["Recording|", "Digest|"], lines)
+
+
+def subjects(compared: Iterable[Row]) -> Table:
+    """The files that were measured."""
+    lines = [[label(row), row.candidate.subject.digest, row.candidate.subject.fingerprint] for row in compared]
+    return table("Files measured", ["Subject|", "Digest of the file|", "Fingerprint of its checkpoint|"], lines)
+
+
+def numbers(report: Report, compared: Sequence[Row]) -> Table:
+    """Every number recorded, with its samples, its machine and the recording it is from."""
+    machines = environments(report)
+    places = {source.digest: f"R{number}" for number, source in enumerate(report.sources, 1)}
+    lines = []
+    for row in compared:
+        for sample in row.candidate.samples:
+            measurement = sample.measurement
+            unit = METRICS[measurement.metric].unit
+            spread = (
+                [show(measurement.percentile(share), unit) for share in (10, 90)] if len(measurement.values) > 1 else []
+            )
+            conditions = {name: value for name, value in measurement.conditions.items() if name != "baseline"}
+            lines.append([
+                label(row),
+                measurement.metric.replace("_", " "),
+                under(conditions, tuple(conditions)),
+                f"{len(measurement.values):,}",
+                show(measurement.median, unit),
+                " to ".join(spread),
+                f"E{machines.index(sample.environment) + 1}",
+                " ".join(places[source] for source in sample.sources),
+            ])  # fmt: skip
+    columns = ["Subject|", "Metric|", "Measured with|", "Samples", "Median", "p10 to p90", "Environment|", "Recording|"]
+    return table("Every number and where it is from", columns, lines)

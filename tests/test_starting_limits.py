@@ -1,0 +1,60 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import recorded
+
+from compress import gate, limit
+from compress.measurement import Entry
+from compress.report import report as reports
+from compress.starting_limits import starting_limits
+
+TWIN = replace(recorded.pruned(accuracy=88), subject=replace(recorded.pruned().subject, digest=recorded.digest("twin")))
+BARE = replace(recorded.int8(), measurements=recorded.int8().measurements[:1])
+FASTER = recorded.int8(speedup=1.0003, size=7, integer=33.333)
+NAMED = replace(recorded.int8(), subject=replace(recorded.int8().subject, name='a "b": {c} # d é😀'))
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        (),
+        (recorded.int8(),),
+        (recorded.int8(), recorded.pruned()),
+        (recorded.pruned(), TWIN),
+        (BARE,),
+        (FASTER,),
+        (NAMED,),
+    ],
+    ids=["none", "one", "two", "twins", "bare", "small", "odd name"],
+)
+def test_a_report_passes_the_limits_drawn_from_it(tmp_path: Path, candidates: tuple[Entry, ...]) -> None:
+    report = reports.from_recordings([recorded.write(tmp_path / "m", recorded.entry(), *candidates)])
+    (tmp_path / "gate.yaml").write_text(starting_limits(report))
+    limits = limit.read(tmp_path / "gate.yaml")
+    results = gate.check(report, limits)
+    assert len(limits) >= len(candidates)
+    assert {each.status for each in results} <= {"passed"}
+
+
+def test_every_kind_of_figure_gets_a_limit(tmp_path: Path) -> None:
+    report = reports.from_recordings([recorded.write(tmp_path / "m", recorded.entry(), recorded.int8())])
+    (tmp_path / "gate.yaml").write_text(starting_limits(report))
+    found = {each.metric for each in limit.read(tmp_path / "gate.yaml")}
+    assert found == {"top1", "size", "parameters", "macs", "peak_memory", "integer_macs", "latency"}
+
+
+@pytest.mark.parametrize(
+    "worse", [recorded.int8(accuracy=91.0), recorded.int8(size=320_000), recorded.int8(speedup=1.9), recorded.int8(integer=99.0)]
+)  # fmt: skip
+def test_a_real_loss_fails_them(tmp_path: Path, worse: Entry) -> None:
+    before = reports.from_recordings([recorded.write(tmp_path / "m", recorded.entry(), recorded.int8())])
+    (tmp_path / "gate.yaml").write_text(starting_limits(before))
+    after = reports.from_recordings([recorded.write(tmp_path / "n", recorded.entry(), worse)])
+    assert gate.outcome(gate.check(after, limit.read(tmp_path / "gate.yaml"))) == "failed"
+
+
+def test_an_accuracy_without_a_baselines_gets_a_floor(tmp_path: Path) -> None:
+    blind = replace(recorded.entry(), measurements=recorded.entry().measurements[1:])
+    report = reports.from_recordings([recorded.write(tmp_path / "m", blind, recorded.int8())])
+    assert "metric: top1, min: 91.2%}  # recorded: 91.75 %" in starting_limits(report)
