@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from compress import checkpoint, measurement, recipe
-from compress.errors import UsageError
+from compress.errors import CompressError, UsageError
 from compress.execute import Given, execute
 from compress.report import report as reports
 
@@ -24,7 +24,7 @@ network: {name: digits_cnn}
 data: {name: digits}
 steps:
   - prune: {macs: 0.4, round_to: 16, images: 128}
-  - train: {epochs: 2, batch: 64, rate: 0.03, distillation: 0.9}
+  - train: {epochs: 3, batch: 64, rate: 0.03, distillation: 0.9}
   - fold
   - quantize: {target: onnxruntime-cpu, images: 128}
 benchmark: {batches: [1], seconds: 1}
@@ -76,14 +76,14 @@ def test_the_report_reads_again_and_a_changed_number_is_noticed(done, tmp_path):
     folder, outcome = done
     assert reports.read(folder / "report.json") == outcome.report
     text = (folder / "report.json").read_text()
-    (tmp_path / "edited.json").write_text(text.replace('"top1"', '"top5"', 1))
-    with pytest.raises(Exception, match=r"changed after it was written|contradict"):
+    (tmp_path / "edited.json").write_text(text.replace('"title": "digits_cnn', '"title": "mine', 1))
+    with pytest.raises(CompressError, match="changed after it was written"):
         reports.read(tmp_path / "edited.json")
 
 
 def test_what_is_written_tells_nothing_of_the_machine(done):
     folder, _ = done
-    words = {str(Path.home()), str(ROOT), str(folder), socket.gethostname()} - {"", "/"}
+    words = {word for word in (str(Path.home()), str(ROOT), str(folder), socket.gethostname()) if len(word) > 4}
     for path in folder.iterdir():
         content = path.read_bytes()
         assert not [word for word in words if word.encode() in content], path.name
