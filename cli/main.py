@@ -17,10 +17,13 @@ from . import output
 COMMANDS = {
     "import": "import_weights",
     "train": "steps",
+    "sensitivity": "sensitivity",
     "prune": "steps",
+    "sparsify": "steps",
     "fold": "steps",
     "quantize": "steps",
     "export": "export",
+    "lint": "lint",
     "evaluate": "evaluate",
     "parity": "parity",
     "benchmark": "benchmark",
@@ -32,6 +35,10 @@ COMMANDS = {
     "env": "env",
 }
 """Each command and the file it lives in, in the order the work is done."""
+
+# Options as two columns: three leave the words no room in a terminal of 80 columns.
+rich_click.rich_click.SHOW_METAVARS_COLUMN = False
+rich_click.rich_click.APPEND_METAVARS_HELP = True
 
 FAILURES = (CompressError, click.ClickException, click.Abort, KeyboardInterrupt, MemoryError, OSError)
 
