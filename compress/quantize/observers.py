@@ -1,0 +1,106 @@
+"""From the values seen in calibration to scales and zero points."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx
+from torchao.quantization.pt2e import (
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    ObserverBase,
+    PerChannelMinMaxObserver,
+)
+from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+from compress.errors import CompressError
+from compress.quantize.bias import weight_floor
+from compress.quantize.sequence import BIAS, KINDS, arguments, attribute, calls
+from compress.quantize.target import Integers
+
+NOT_FINITE = (
+    "calibration met NaN or infinity inside the network, and no integer stands for those. "
+    "Look at the calibration images, and at the network's answers before quantizing."
+)
+
+
+class LeastSquares(HistogramObserver):  # type: ignore[misc]  # torchao has no types
+    """torchao's, which cuts the range off where that lowers the squared error, but passes over infinity in silence."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Count the values into a histogram; the identity otherwise."""
+        if not bool(x.isfinite().all()):
+            raise CompressError(NOT_FINITE)
+        return super().forward(x)  # type: ignore[no-any-return]
+
+
+OBSERVERS: dict[str, Any] = {
+    "min-max": MinMaxObserver,
+    "moving-average": MovingAverageMinMaxObserver.with_args(averaging_constant=0.1),
+    "mse": LeastSquares,
+}
+"""How the range of an activation is chosen. Each keeps as much for ten images as for ten thousand."""
+
+WEIGHTS = PerChannelMinMaxObserver
+
+
+def specification(integers: Integers, observer: Any, axis: int | None = None) -> QuantizationSpec:
+    """torchao's word for a range of integers: one scale for each index of `axis`, or one for the whole tensor."""
+    per_tensor = torch.per_tensor_symmetric if integers.symmetric else torch.per_tensor_affine
+    return QuantizationSpec(
+        dtype=getattr(torch, integers.dtype),
+        quant_min=integers.low,
+        quant_max=integers.high,
+        qscheme=per_tensor if axis is None else torch.per_channel_symmetric,
+        ch_axis=axis,
+        observer_or_fake_quant_ctr=observer,
+    )
+
+
+class Settled(ObserverBase):  # type: ignore[misc]  # torchao has no types
+    """An observer that has seen enough: its scale and zero point no longer change, and are computed once."""
+
+    def __init__(self, observer: Any) -> None:
+        super().__init__(dtype=observer.dtype)
+        self.qscheme, self.ch_axis = observer.qscheme, getattr(observer, "ch_axis", None)
+        self.quant_min, self.quant_max = observer.quant_min, observer.quant_max
+        self.silent = self.ch_axis is None and bool(observer.min_val == observer.max_val == 0)
+        self.scale, self.zero_point = observer.calculate_qparams()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The identity, as every observer is."""
+        return x
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """The scale and the zero point, each (1,), or (outputs,) for a weight."""
+        return self.scale, self.zero_point
+
+
+def settle(prepared: fx.GraphModule, integer_biases: bool) -> int:
+    """End the calibration of a prepared graph, in place; returns how many activations were zero for every image.
+
+    With `integer_biases`, weight scales are kept large enough for the biases to be int32. Raises
+    CompressError where NaN or infinity came by.
+    """
+    settled: dict[Any, Settled] = {}
+    for name, module in list(prepared.named_modules(remove_duplicate=False)):
+        if isinstance(module, ObserverBase):
+            if module not in settled:
+                if not bool((module.min_val.isfinite() & module.max_val.isfinite()).all()):
+                    raise CompressError(NOT_FINITE)
+                settled[module] = Settled(module)
+            prepared.set_submodule(name, settled[module])
+    if integer_biases:
+        for call in calls(prepared):
+            if KINDS.get(call.target) in ("conv", "linear") and len(call.args) > BIAS:
+                _lift(prepared, call)
+    return sum(observer.silent for observer in settled.values())
+
+
+def _lift(prepared: fx.GraphModule, call: fx.Node) -> None:
+    """Raise the scales of one layer's weight to what its bias needs."""
+    source, weight, bias = arguments(call)[:3]
+    if isinstance(bias, fx.Node) and bias.op == "get_attr" and source.op == weight.op == "call_module":
+        reader, kept = (cast(Settled, prepared.get_submodule(node.target)) for node in (source, weight))
+        floor = weight_floor(attribute(prepared, bias), reader.scale.item())
+        kept.scale = torch.maximum(kept.scale, floor)

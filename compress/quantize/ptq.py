@@ -1,0 +1,64 @@
+"""Post-training quantization of a network: prepare, calibrate, convert, and read the result as data."""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+from compress.architecture import Quantization
+from compress.errors import Refusal
+from compress.quantize.edges import read
+from compress.quantize.graph import Tensors, finished, integer_bias
+from compress.quantize.observers import settle
+from compress.quantize.placement import Placement, refusals
+from compress.quantize.sequence import attribute, calls, put_argument, trace
+from compress.quantize.target import Target
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What quantizing gave: the edges, the tensors they refer to, and the layers left in float.
+
+    `reference` is the network as torchao converted it, which one rebuilt from the data has to equal.
+    `silent` counts the activations that were zero for every calibration image.
+    """
+
+    quantization: Quantization
+    tensors: Tensors
+    refusals: tuple[Refusal, ...]
+    reference: fx.GraphModule
+    silent: int
+
+
+def quantize(
+    network: nn.Module, input_shape: tuple[int, int, int], target: Target, observer: str, batches: Iterable[Tensor]
+) -> Quantized:
+    """Quantize a folded network in inference mode; `network` stays as it is.
+
+    `batches` are normalised images, each looked at once. Raises CompressError where torch.export cannot
+    follow the network, or NaN or infinity came by.
+    """
+    traced = trace(network, input_shape)
+    prepared = prepare_pt2e(copy.deepcopy(traced), Placement(target, observer))
+    with torch.no_grad():
+        for images in batches:
+            prepared(images)
+        silent = settle(prepared, integer_biases=target.bias == "int32")
+        converted = convert_pt2e(prepared)
+        quantization, tensors = read(converted, traced, target)
+        reference = _round_biases(converted, quantization)
+    return Quantized(quantization, tensors, refusals(traced, target), reference, silent)
+
+
+def _round_biases(converted: fx.GraphModule, quantization: Quantization) -> fx.GraphModule:
+    """The converted graph with int32 biases where the edges say so, which torchao has no word for."""
+    graph, sequence = converted.graph, calls(converted)
+    held = {str(node.target): attribute(converted, node) for node in graph.find_nodes(op="get_attr")}
+    for edge in quantization.edges:
+        if edge.dtype == "int32":
+            call = sequence[edge.consumer]
+            put_argument(call, edge.argument, integer_bias(call, edge, held))
+    return finished(graph, held)

@@ -1,0 +1,224 @@
+"""A quantized network is its data: rebuilt it is the same bit for bit, and data that does not fit is refused."""
+
+import dataclasses
+
+import pytest
+import torch
+from quantizable import CASES, SHAPE, case, images, network
+from torch import nn
+
+from compress.architecture import Edge
+from compress.errors import CompressError
+from compress.quantize.graph import insert
+from compress.quantize.ptq import quantize
+from compress.quantize.sequence import KINDS, A, Q, calls
+from compress.quantize.target import target
+
+every = pytest.mark.parametrize(("name", "wanted"), CASES)
+
+
+@every
+def test_the_rebuilt_network_equals_the_converted_one_bit_for_bit(name, wanted):
+    quantized, x = case(name, wanted), images(5, seed=2)
+    with torch.no_grad():
+        assert torch.equal(quantized.rebuilt(x), quantized.result.reference(x))
+
+
+def test_one_integer_off_by_one_is_another_network():
+    quantized, x = case("residual"), images(5, seed=2)
+    tensors = {name: tensor.clone() for name, tensor in quantized.result.tensors.items()}
+    integer = tensors["stem.weight.integer"].flatten()
+    integer[0] += 1 if integer[0] < 127 else -1
+    other = insert(quantized.network, quantized.result.quantization, tensors, SHAPE)
+    with torch.no_grad():
+        assert not torch.equal(other(x), quantized.rebuilt(x))
+
+
+@every
+def test_no_float_copy_of_what_is_held_as_integers_is_left(name, wanted):
+    quantized = case(name, wanted)
+    held = quantized.rebuilt.state_dict()
+    replaced = {edge.tensor for edge in quantized.edges if edge.tensor}
+    assert replaced
+    for tensor in replaced:
+        assert tensor not in held
+        assert not held[f"{tensor}.integer"].is_floating_point()
+
+
+@every
+def test_every_integer_is_in_the_range_its_edge_says(name, wanted):
+    quantized = case(name, wanted)
+    for edge in quantized.edges:
+        if edge.tensor and edge.dtype != "int32":
+            integers = quantized.result.tensors[f"{edge.tensor}.integer"]
+            assert edge.low <= integers.min() and integers.max() <= edge.high
+
+
+def test_a_layer_called_twice_has_one_weight_and_a_bias_for_each_scale():
+    quantized = case("shared")
+    held = quantized.rebuilt.state_dict()
+    assert sum(name.startswith("conv.weight") and name.endswith("integer") for name in held) == 1
+    first, second = [tensor for name, tensor in held.items() if name.startswith("conv.bias") and "integer" in name]
+    assert not torch.equal(first, second)
+
+
+def test_zero_padding_pads_the_integers_by_their_zero_point_for_onnxruntime():
+    (bare,) = [call for call in calls(case("residual").rebuilt) if KINDS.get(call.target) == "pad"]
+    assert bare.args[0].target is A.slice.Tensor or bare.args[0].target is Q.quantize_per_tensor.default
+    (paired,) = [call for call in calls(case("residual", "openvino").rebuilt) if KINDS.get(call.target) == "pad"]
+    assert paired.args[0].target is Q.dequantize_per_tensor.default
+
+
+class Padded(nn.Module):
+    """Padding of signed values, whose zero point is not zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 1), nn.Linear(4 * 18 * 18, 5)
+
+    def forward(self, x):
+        return self.linear(nn.functional.pad(self.conv(x), (1, 1, 1, 1)).flatten(1))
+
+
+def test_padding_the_integers_is_exact():
+    made, x = Padded().eval(), images(3, seed=4)
+    result = quantize(made, SHAPE, target("onnxruntime-cpu"), "min-max", images().split(8))
+    assert result.tensors["quantization.zero_point"].min() > 0
+    with torch.no_grad():
+        assert torch.equal(insert(made, result.quantization, result.tensors, SHAPE)(x), result.reference(x))
+
+
+def test_a_quantized_network_answers_one_image_as_it_does_in_a_batch():
+    rebuilt, x = case("residual").rebuilt, images(4, seed=3)
+    with torch.no_grad():
+        alone, together = rebuilt(x[:1]), rebuilt(x)[:1]
+    assert alone.shape == (1, 5)
+    assert torch.allclose(alone, together, rtol=2.0**-18)
+
+
+def test_the_network_given_is_left_as_it_was():
+    made = network("residual")
+    before = {name: tensor.clone() for name, tensor in made.state_dict().items()}
+    result = quantize(made, SHAPE, target("onnxruntime-cpu"), "min-max", images().split(8))
+    insert(made, result.quantization, result.tensors, SHAPE)
+    assert made.state_dict().keys() == before.keys()
+    assert all(torch.equal(made.state_dict()[name], before[name]) for name in before)
+
+
+def rebuild(edges=None, tensors=None, operators=None):
+    """Insert the data of the residual network with something in it changed; `tensors` maps to None what is taken out."""
+    result = case("residual").result
+    quantization = result.quantization
+    quantization = dataclasses.replace(
+        quantization, edges=edges or quantization.edges, operators=operators or quantization.operators
+    )
+    held = {name: tensor for name, tensor in (result.tensors | (tensors or {})).items() if tensor is not None}
+    insert(network("residual"), quantization, held, SHAPE)
+
+
+def edges_with(position, **changes):
+    """The residual network's edges, one of them changed."""
+    edges = list(case("residual").edges)
+    edges[position] = dataclasses.replace(edges[position], **changes)
+    return tuple(edges)
+
+
+def first(kind):
+    """The position of the first edge of a kind."""
+    kinds = {
+        "activation": lambda edge: edge.tensor is None,
+        "weight": lambda edge: edge.dtype == "int8",
+        "bias": lambda edge: edge.dtype == "int32",
+    }
+    return next(position for position, edge in enumerate(case("residual").edges) if kinds[kind](edge))
+
+
+DAMAGED_EDGES = {
+    "a call that is not there": ("activation", {"consumer": 999}, r"the network has \d+ calls"),
+    "a call before the first": ("activation", {"consumer": -1}, r"the network has \d+ calls"),
+    "an argument that is not there": ("activation", {"argument": 99}, r"the call has \d+ arguments"),
+    "an argument that is a number": ("activation", {"argument": 3}, "there is no tensor there"),
+    "a range upside down": ("activation", {"low": 255, "high": 0}, "its range is not one of its integers"),
+    "a range beyond the type": ("activation", {"high": 256}, "its range is not one of its integers"),
+    "a scale that is not there": ("activation", {"quantizer": 99}, "the checkpoint has .* activation scales"),
+    "no scale at all": ("activation", {"quantizer": None}, "the checkpoint has .* activation scales"),
+    "a zero point out of range": ("activation", {"low": 200}, "the zero point .* is out of its range"),
+    "another tensor's name": ("weight", {"tensor": "linear.weight"}, "the network reads stem.weight there"),
+    "integers out of range": ("weight", {"low": -1, "high": 1}, "its integers are out of their range"),
+    "integers of another type": ("weight", {"dtype": "uint8", "low": 0}, "its integers are not uint8"),
+    "no axis": ("weight", {"axis": None}, "its axis is not one of the tensor's"),
+    "an axis that is not there": ("weight", {"axis": 4}, "its axis is not one of the tensor's"),
+    "an axis of another length": ("weight", {"axis": 1}, "its scales are not one above zero for each channel"),
+    "a bias on another axis": ("bias", {"axis": 1}, "it is not the bias of a layer"),
+    "a bias with an unknown name": ("bias", {"tensor": "nothing"}, "it is not the bias of a layer"),
+    "a bias where the weight is": ("bias", {"argument": 1}, "it is there twice"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_EDGES)
+def test_edges_that_do_not_fit_the_network_are_refused(damage):
+    kind, changes, message = DAMAGED_EDGES[damage]
+    with pytest.raises(CompressError, match=message):
+        rebuild(edges=edges_with(first(kind), **changes))
+
+
+def test_an_edge_that_is_there_twice_is_refused():
+    edges = case("residual").edges
+    with pytest.raises(CompressError, match="it is there twice"):
+        rebuild(edges=(*edges, edges[0]))
+
+
+def test_a_bias_added_to_floats_is_refused():
+    edges = tuple(edge for edge in case("residual").edges if edge.dtype == "int32")
+    with pytest.raises(CompressError, match="it is added to what are not integer products"):
+        rebuild(edges=edges)
+
+
+NAN, HALF = torch.tensor(float("nan")), torch.float16
+
+
+def changed(name, change):
+    """One tensor of the residual network, changed."""
+    return {name: change(case("residual").result.tensors[name].clone())}
+
+
+DAMAGED_TENSORS = {
+    "no integers": ("stem.weight.integer", lambda old: None, "its integers or scales are missing"),
+    "no scales": ("stem.weight.scale", lambda old: None, "its integers or scales are missing"),
+    "integers of another shape": ("stem.weight.integer", lambda old: old[:4], r"its integers are not int8 of \(8, 3"),
+    "integers that are floats": ("stem.weight.integer", lambda old: old.float(), "its integers are not int8"),
+    "scales of zero": ("stem.weight.scale", lambda old: old * 0, "not one above zero for each channel"),
+    "scales below zero": ("stem.weight.scale", lambda old: -old, "not one above zero for each channel"),
+    "scales that are infinite": ("stem.weight.scale", lambda old: old / 0, "not one above zero for each channel"),
+    "scales too few": ("stem.weight.scale", lambda old: old[:3], "not one above zero for each channel"),
+    "scales so small that a bias overflows": ("stem.weight.scale", lambda old: old * 1e-20, "leaves int32"),
+    "no activation scales": ("quantization.scale", lambda old: None, "the scales in this checkpoint are damaged"),
+    "no zero points": ("quantization.zero_point", lambda old: None, "the scales in this checkpoint are damaged"),
+    "activation scales of NaN": (
+        "quantization.scale",
+        lambda old: old * NAN,
+        "the scales in this checkpoint are damaged",
+    ),
+    "activation scales in half precision": ("quantization.scale", lambda old: old.to(HALF), "are damaged"),
+    "too few zero points": ("quantization.zero_point", lambda old: old[1:], "are damaged"),
+    "zero points of another type": ("quantization.zero_point", lambda old: old.float(), "are damaged"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_TENSORS)
+def test_tensors_that_do_not_fit_the_edges_are_refused(damage):
+    name, change, message = DAMAGED_TENSORS[damage]
+    with pytest.raises(CompressError, match=message):
+        rebuild(tensors=changed(name, change))
+
+
+def test_a_network_with_another_sequence_of_calls_is_refused():
+    with pytest.raises(CompressError, match="another version of torch, or of the network's code"):
+        rebuild(operators="sha256:0")
+
+
+def test_an_edge_is_refused_on_a_call_it_was_not_made_for():
+    weight = case("residual").edges[first("weight")]
+    moved = Edge(weight.consumer + 1, 0, "int8", weight.low, weight.high, tensor=weight.tensor, axis=0)
+    with pytest.raises(CompressError, match=r"at argument 0 of call \d+ \(stem.weight\): the network reads .* there"):
+        rebuild(edges=(moved,))
