@@ -1,0 +1,1 @@
+"""Channels that go together, which of them go, and the smaller network that is left."""

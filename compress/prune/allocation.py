@@ -1,0 +1,141 @@
+"""Allocation: how many channels each group gives, for a share of the channels or of the MACs."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compress.errors import CompressError, Refusal
+from compress.macs import layer_macs
+from compress.prune.groups import Chosen, Group
+from compress.prune.narrow import blocks_of, layout_of, size_of
+
+Scores = Mapping[Group, Tensor]
+Counts = dict[Group, int]
+Allocation = Callable[[Scores, float], dict[Group, float]]
+"""How many channels each group should give where a share of all is to go, before rounding."""
+
+Cost = Callable[[Mapping[Group, int]], float]
+"""The share of the MACs that is left once each group has given so many channels."""
+
+HALVINGS = 12
+CLOSE = 0.01
+"""A share of the MACs counts as reached up to this much above it: channels come in multiples."""
+
+
+def uniform(scores: Scores, ratio: float) -> dict[Group, float]:
+    """The same share of every group."""
+    return {group: ratio * group.channels for group in scores}
+
+
+def overall(scores: Scores, ratio: float) -> dict[Group, float]:
+    """The lowest scores of all groups together, each group's measured by their mean."""
+    relative = {group: own / own.mean().clamp_min(torch.finfo(own.dtype).tiny) for group, own in scores.items()}
+    ordered = torch.cat(list(relative.values())).sort().values
+    bar = ordered[min(int(ratio * len(ordered)), len(ordered) - 1)]
+    return {group: float((own < bar).sum()) for group, own in relative.items()}
+
+
+ALLOCATIONS: dict[str, Allocation] = {"uniform": uniform, "global": overall}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What stays of a group: a multiple of `round_to` channels, and no less than all but the share `largest`."""
+
+    round_to: int
+    largest: float
+
+    def nearest(self, group: Group, wanted: float) -> int:
+        """How many channels a group can give that comes nearest to `wanted`; of two as near, the fewer."""
+        step = self.round_to // math.gcd(self.round_to, group.width)
+        least = step * max(1, math.ceil(round((1 - self.largest) * group.channels / step, 9)))
+        kept = step * math.floor((group.channels - wanted) / step + 0.5)
+        return max(0, group.channels - max(least, kept))
+
+    def most(self, group: Group) -> int:
+        """How many channels a group can give at most."""
+        return self.nearest(group, group.channels)
+
+
+def too_small(scores: Scores, bounds: Bounds) -> tuple[dict[Group, Tensor], tuple[Refusal, ...]]:
+    """The groups that have something to give within `bounds`, and a refusal for each of the others."""
+    giving = {group: own for group, own in scores.items() if bounds.most(group)}
+    reason = f"has {{}} channels, and a multiple of {bounds.round_to} has to stay"
+    return giving, tuple(
+        Refusal(group.name, reason.format(group.channels * group.width)) for group in scores if group not in giving
+    )
+
+
+def lowest(scores: Scores, counts: Counts) -> Chosen:
+    """The channels with the lowest scores, as many of each group as `counts` says; groups that give none are left out."""
+    order = {group: scores[group].sort(stable=True).indices[:count] for group, count in counts.items() if count}
+    return {group: tuple(sorted(channels.tolist())) for group, channels in order.items()}
+
+
+def for_ratio(allocation: Allocation, scores: Scores, bounds: Bounds, ratio: float) -> Counts:
+    """How many channels each group gives so that about a share `ratio` of all goes."""
+    return {group: bounds.nearest(group, wanted) for group, wanted in allocation(scores, ratio).items()}
+
+
+def for_macs(allocation: Allocation, scores: Scores, bounds: Bounds, share: float, cost: Cost) -> Counts:
+    """How many channels each group gives so that a share `share` of the MACs stays, or up to `CLOSE` more where that is nearer.
+
+    Raises CompressError where it cannot be reached, with the nearest figure and what would reach it.
+    """
+    if cost({group: bounds.most(group) for group in scores}) > share + CLOSE:
+        raise _unreachable(scores, bounds, share, cost)
+    found = [_within(allocation, scores, bounds, limit, cost) for limit in (share, share + CLOSE)]
+    return min(found, key=lambda counts: abs(cost(counts) - share))
+
+
+def _within(allocation: Allocation, scores: Scores, bounds: Bounds, limit: float, cost: Cost) -> Counts:
+    """The fewest channels that bring the cost down to `limit`, by bisection over the ratio, or the most there are to give."""
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        reached = cost(for_ratio(allocation, scores, bounds, middle)) <= limit
+        low, high = (low, middle) if reached else (middle, high)
+    few, many = (for_ratio(allocation, scores, bounds, ratio) for ratio in (low, high))
+    # Groups of one size take the last step together; those whose step is not needed take it back.
+    for group in scores:
+        if cost(many | {group: few[group]}) <= limit:
+            many[group] = few[group]
+    return many
+
+
+def cost_of(network: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
+    """What share of `network`'s MACs is left once each group has given so many channels."""
+    macs = layer_macs(network, input_shape)
+    layers = {name: layer for name, layer in network.named_modules() if name in macs and layout_of(layer)}
+
+    def cost(counts: Mapping[Group, int]) -> float:
+        kept = {name: [*size_of(layer)] for name, layer in layers.items()}
+        for group, count in counts.items():
+            for member in group.members:
+                if member.layer in kept:
+                    kept[member.layer][member.side == "outputs"] -= count * len(member.places[0])
+        left: dict[str, float] = dict(macs)
+        for name, layer in layers.items():
+            shares = [now / before for now, before in zip(kept[name], size_of(layer), strict=True)]
+            left[name] *= shares[1] * (shares[0] if blocks_of(layer) == 1 else 1)  # blocks keep their size
+        return sum(left.values()) / sum(macs.values())
+
+    return cost
+
+
+def _unreachable(scores: Scores, bounds: Bounds, share: float, cost: Cost) -> CompressError:
+    least = cost({group: bounds.most(group) for group in scores})
+    finer = [Bounds(step, bounds.largest) for step in (16, 8, 4, 2, 1) if step < bounds.round_to]
+    reaching = next((f for f in finer if cost({group: f.most(group) for group in scores}) <= share + CLOSE), None)
+    remedy = (
+        f"round_to {reaching.round_to} reaches it"
+        if reaching
+        else f"no multiple reaches it: ask for {math.ceil(least * 100) / 100:.2f}, or let groups lose a larger share (`largest`)"
+    )
+    return CompressError(
+        f"a share of {share:g} of the MACs was asked for, and {least:.3f} is the least there is with channels in multiples "
+        f"of {bounds.round_to} and at most {bounds.largest:.0%} of a group removed: {remedy}."
+    )

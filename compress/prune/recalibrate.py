@@ -1,0 +1,33 @@
+"""Batch-norm statistics measured again, once what reaches the batch norms is no longer what they were trained on."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    """The batch norms that hold statistics."""
+    return [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+
+
+def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give every batch norm, in place, the mean and variance of what reaches it over all `batches`, each counting the same.
+
+    One pass does for all depths, as each batch norm passes on what it has just normalised by the batch's own
+    statistics; memory does not grow with the number of batches. Leaves the network in inference mode.
+    """
+    norms = batch_norms(network)
+    network.eval()
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for the plain average of all batches
+        norm.train()
+    with torch.no_grad():
+        for images in batches:
+            network(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
