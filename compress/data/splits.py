@@ -42,6 +42,42 @@ class Split(Protocol):
 
 
 @dataclass(frozen=True)
+class Joined:
+    """Two splits as one: the images of `first`, then those of `second`."""
+
+    first: Split
+    second: Split
+
+    @property
+    def labelled(self) -> bool:
+        """Whether both come with labels."""
+        return self.first.labelled and self.second.labelled
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def batches(self, size: int, order: Indices | None = None) -> "Iterator[tuple[Tensor, Tensor]]":
+        """Images (N, C, H, W) uint8 and labels (N,) int64, `size` at a time."""
+        import torch
+
+        positions = np.arange(len(self)) if order is None else order
+        for start in range(0, len(positions), size):
+            chosen = positions[start : start + size]
+            late = chosen >= len(self.first)
+            sides = ((self.first, np.flatnonzero(~late), 0), (self.second, np.flatnonzero(late), len(self.first)))
+            taken = [
+                (places, *next(iter(split.batches(len(places), chosen[places] - before))))
+                for split, places, before in sides
+                if len(places)
+            ]
+            back = torch.from_numpy(np.argsort(np.concatenate([places for places, _, _ in taken])))
+            yield (
+                torch.cat([images for _, images, _ in taken])[back],
+                torch.cat([labels for _, _, labels in taken])[back],
+            )
+
+
+@dataclass(frozen=True)
 class LearningData:
     """What steps may look at: `train` to learn from, `validation` to select by, `calibration` for ranges and statistics.
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.data.splits import VALIDATION_SHARE, check_labels, cut, sample, shuffled
+from compress.data.arrays import ArraySplit, Part
+from compress.data.splits import VALIDATION_SHARE, Joined, check_labels, cut, sample, shuffled
 from compress.errors import CompressError
 
 label_lists = st.lists(st.integers(2, 60), min_size=2, max_size=8).map(
@@ -73,3 +75,15 @@ def test_a_sample_is_spread_from_the_first_image_to_the_last(count):
 def test_labels_that_do_not_number_the_classes_are_refused(labels, classes, said):
     with pytest.raises(CompressError, match="the test part " + said):
         check_labels(np.array(labels), classes, "the test part")
+
+
+def test_joined_splits_are_the_one_after_the_other_in_any_order():
+    chance = np.random.default_rng(0)
+    part = Part(chance.integers(0, 256, (10, 4, 4, 1), dtype=np.uint8), np.arange(10))
+    whole = ArraySplit(part, np.arange(10))
+    joined = Joined(ArraySplit(part, np.arange(6)), ArraySplit(part, np.arange(6, 10)))
+    assert len(joined) == 10
+    for order in (None, chance.permutation(10), np.array([9, 8]), np.array([0])):
+        for size in (1, 3, 10):
+            pairs = zip(joined.batches(size, order), whole.batches(size, order), strict=True)
+            assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in pairs)
