@@ -1,6 +1,7 @@
 """`compress evaluate`: accuracy on the test images."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import rich_click
@@ -9,6 +10,9 @@ from compress.errors import UsageError
 
 from . import options, output
 
+if TYPE_CHECKING:
+    from compress.runtime.views import Views
+
 
 @rich_click.command("evaluate")
 @click.argument("file", type=options.FILE)
@@ -16,6 +20,13 @@ from . import options, output
 @options.data_folder
 @options.runtime
 @click.option("--batch", type=click.IntRange(1), default=256, show_default=True, help="Images at a time.")
+@click.option(
+    "--tta",
+    type=click.Choice(["none", "flip", "crops"]),
+    default="none",
+    show_default=True,
+    help="Answer from several views of each image: also mirrored; or ten crops.",
+)
 @options.recording
 @options.network
 @options.device
@@ -27,6 +38,7 @@ def evaluate(
     data_folder: Path | None,
     runtime: str | None,
     batch: int,
+    tta: "Views",
     output_file: Path | None,
     network: str | None,
     device: str,
@@ -46,7 +58,7 @@ def evaluate(
     options.refuse_overwriting(output_file, file)
     with output.progress(as_json) as progress:
         recording = evaluate_file(
-            file, data, data_folder, runtime=runtime, batch=batch, network=network, device=device, threads=threads, progress=progress
+            file, data, data_folder, runtime=runtime, batch=batch, tta=tta, network=network, device=device, threads=threads, progress=progress
         )  # fmt: skip
     if output_file:
         measurement.write(output_file, recording)

@@ -17,6 +17,7 @@ from compress.errors import CompressError
 from compress.measurement import Measurement
 from compress.progress import Progress, silent
 from compress.runtime.session import Session
+from compress.runtime.views import Averaged, Views
 
 BATCH = 256
 
@@ -33,9 +34,19 @@ class Accuracy:
     correct: str
 
 
-def on_test(session: Session, data: Data, *, runtime: str, batch: int = BATCH, progress: Progress = silent) -> Accuracy:
+def on_test(
+    session: Session,
+    data: Data,
+    *,
+    runtime: str,
+    batch: int = BATCH,
+    tta: Views = "none",
+    progress: Progress = silent,
+) -> Accuracy:
     """The accuracy that a report states: on the test images, to be asked once, at the end."""
-    return evaluate(session, data.test, data.spec, name="test", runtime=runtime, batch=batch, progress=progress)
+    return evaluate(
+        session, data.test, data.spec, name="test", runtime=runtime, batch=batch, tta=tta, progress=progress
+    )
 
 
 def evaluate(
@@ -46,19 +57,21 @@ def evaluate(
     name: str,
     runtime: str,
     batch: int = BATCH,
+    tta: Views = "none",
     progress: Progress = silent,
 ) -> Accuracy:
     """The accuracy of a session on a split, called `name`; of equal logits the lower class counts as the likelier.
 
-    Raises CompressError for a split without images or labels, labels that are no class, logits of another
+    With `tta` each image is answered from several views of it, and the measurements say so. Raises CompressError for a split without images or labels, labels that are no class, logits of another
     number of classes, and logits that are NaN or infinite.
     """
     if not split.labelled:
         raise CompressError(
             f"the {name} images of {spec.name} have no labels, and accuracy needs them. Give labelled data."
         )
+    answering = session if tta == "none" else Averaged(session, tta)
     hits = []
-    for labels, (logits,) in _answers((session,), split, spec, batch, progress, "evaluate"):
+    for labels, (logits,) in _answers((answering,), split, spec, batch, progress, "evaluate"):
         if labels.min() < 0 or labels.max() >= len(spec.classes):
             raise CompressError(
                 f"the {name} images of {spec.name} have labels from {labels.min()} to {labels.max()}, and its "
@@ -68,6 +81,7 @@ def evaluate(
         hits.append(likeliest == labels[:, None])
     found = np.concatenate(hits)
     conditions: dict[str, str | int] = {"runtime": runtime, "split": name, "images": len(found)}
+    conditions |= {} if tta == "none" else {"tta": tta}
     shares = {"top1": found[:, 0]} | ({"top5": found.any(axis=1)} if len(spec.classes) > 5 else {})
     return Accuracy(
         tuple(Measurement(metric, (100 * float(right.mean()),), conditions) for metric, right in shares.items()),

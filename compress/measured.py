@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from compress.networks import UserNetwork
     from compress.parity import Kind
     from compress.runtime.session import Session
+    from compress.runtime.views import Views
 
 BY_SUFFIX = {".onnx": "onnxruntime", ".null": "null", ".xml": "openvino", ".engine": "tensorrt"}
 """The runtime that opens a file where none is named; anything else is a checkpoint, for torch."""
@@ -33,6 +34,7 @@ def evaluate_file(
     *,
     runtime: str | None = None,
     batch: int = 256,
+    tta: "Views" = "none",
     network: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
@@ -45,7 +47,7 @@ def evaluate_file(
     entry = subject.entry(path, environment(threads or 1), user)
     found = data_of(path, data, folder)
     session = open_session(runtime, path, threads=threads or 1, device=device, user=user)
-    accuracy = on_test(session, found, runtime=runtime, batch=batch, progress=progress)
+    accuracy = on_test(session, found, runtime=runtime, batch=batch, tta=tta, progress=progress)
     session.close()
     measurements = (*entry.measurements, *accuracy.measurements)
     return Recording((dataclasses.replace(entry, measurements=measurements, correct=accuracy.correct),))

@@ -56,7 +56,8 @@ class Resources:
     """What a step may use besides the checkpoint. The test images are not among it: no step can select by them.
 
     `teacher` answers for distillation; `user` is the network function named on the command line. `partial`
-    is where a long step keeps what it needs to go on after a kill; the step removes it when it is done.
+    is where a long step keeps what it needs to go on after a kill; the step removes it when it is done. `source`
+    is the checkpoint's own file, beside which lies what was measured of it.
     """
 
     data: "LearningData | None" = None
@@ -66,6 +67,7 @@ class Resources:
     user: "UserNetwork | None" = None
     progress: Progress = silent
     partial: Path | None = None
+    source: Path | None = None
 
     def need_data(self, step: str) -> "LearningData":
         """The data, or a UsageError that says how to give it."""

@@ -67,6 +67,14 @@ def test_a_measurement_says_how_it_was_taken():
     assert found.measurements[0].conditions == {"runtime": "null", "split": "validation", "images": 2}
 
 
+def test_several_views_are_averaged_and_the_measurement_says_so():
+    # mirrored, the pixel of class 3 is that of class 1 and the other way round: the two are level, and 1 is the lower
+    images = split(one_hot([3, 1]), [3, 1])
+    plain, flipped = (evaluate(null(), images, SPEC, tta=tta, **SAID) for tta in ("none", "flip"))
+    assert (plain.correct, flipped.correct) == ("11", "01")
+    assert plain.measurements[0].conditions | {"tta": "flip"} == flipped.measurements[0].conditions
+
+
 def test_five_classes_have_no_top5():
     spec = dataclasses.replace(SPEC, classes=tuple("abcde"))
     found = evaluate(null(5), split(one_hot([3, 1]), [3, 1]), spec, **SAID)

@@ -7,7 +7,7 @@ a run that goes on from its saved state ends in the same weights as one that was
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -46,8 +46,10 @@ class Plan:
     """Everything the loop is given besides the network, the images and the optimiser.
 
     `batch` is what one process takes at a step, in `accumulate` pieces. `factor` maps a step to a factor of
-    each learning rate. `autocast` is a torch type to compute in, or None for FP32. With `patience`, training
-    stops after that many epochs in which the validation score did not rise by more than `improvement`.
+    each learning rate. `autocast` is a torch type to compute in, or None for FP32. `reduce` is called when a
+    step's gradients are complete, before `clip` sees them: processes average them there. With `patience`,
+    training stops after that many epochs in which the validation score, as `judge` makes it of the scores so
+    far, did not rise by more than `improvement`.
     """
 
     epochs: int
@@ -61,12 +63,14 @@ class Plan:
     mix: Mix | None = None
     teacher: nn.Module | None = None
     penalty: Callable[[nn.Module], Tensor] | None = None
+    reduce: Callable[[nn.Module], None] | None = None
     clip: Callable[[nn.Module], None] | None = None
     autocast: torch.dtype | None = None
     accumulate: int = 1
     averager: Averager | None = None
     after_step: Sequence[AfterStep] = ()
     validate: Validate | None = None
+    judge: Callable[[Sequence[float]], float] = lambda scores: scores[-1]
     patience: int | None = None
     improvement: float = 0.0
     rank: int = 0
@@ -75,7 +79,10 @@ class Plan:
 
 @dataclass
 class State:
-    """Where a run stands: steps taken, the curves so far, the sums of the epoch under way, the best weights yet."""
+    """Where a run stands: steps taken, the curves so far, the sums of the epoch under way, the best weights yet.
+
+    `scaler` is the state of the loss scaling that FP16 needs.
+    """
 
     taken: int = 0
     curves: dict[str, list[float]] = field(default_factory=dict)
@@ -83,6 +90,11 @@ class State:
     best: dict[str, Tensor] | None = None
     best_epoch: int = 0
     best_score: float = -math.inf
+    scaler: dict[str, Any] = field(default_factory=dict)
+
+
+class Diverged(CompressError):
+    """The loss, or the network itself, is no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +121,14 @@ def fit(
 ) -> Fit:
     """Train `network` in place on `split`; the weights kept are the best validated ones with `patience`, else the last.
 
-    `network` and `optimiser` hold what `state` was saved with. Raises CompressError when the loss is no longer finite.
+    `network` and `optimiser` hold what `state` was saved with. Raises Diverged when the loss or the network is no longer finite.
     """
     state = state or State()
     rates = [float(group.setdefault("initial_lr", group["lr"])) for group in optimiser.param_groups]
     per_epoch = steps_per_epoch(len(split), plan.batch * plan.world)
-    scaler = torch.amp.GradScaler(plan.device, enabled=plan.autocast is torch.float16)  # type: ignore[attr-defined]
+    scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.autocast is torch.float16)
+    if state.scaler:
+        scaler.load_state_dict(state.scaler)
     kept = plan.averager.module if plan.averager else network
     while state.taken < plan.epochs * per_epoch and not _patience_ended(state, plan):
         epoch = state.taken // per_epoch + 1
@@ -126,9 +140,9 @@ def fit(
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * scale
             loss, right = _step(network, images, labels, optimiser, scaler, plan, state.taken)
-            state.taken += 1
+            state.taken, state.scaler = state.taken + 1, scaler.state_dict()
             if not math.isfinite(loss):
-                raise _diverged(loss, epoch, state.taken, optimiser)
+                raise _diverged(str(loss), epoch, state.taken, optimiser)
             for after in plan.after_step:
                 after(network, state.taken)
             if plan.averager:
@@ -138,6 +152,8 @@ def fit(
             live = f"epoch {epoch}/{plan.epochs} loss {total / seen:.3f} top-1 {100 * hits / seen:.1f} %"
             if state.taken % per_epoch == 0:
                 _close_epoch(state, kept, plan, rates[0] * scale)
+                if not finite(network):  # batch norms hide it from the loss: their statistics overflow first
+                    raise _diverged("finite, but not the weights or statistics,", epoch, state.taken, optimiser)
             progress("train", state.taken, plan.epochs * per_epoch, live)
             if saved:
                 saved(state)
@@ -159,6 +175,11 @@ def copy(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def finite(network: nn.Module) -> bool:
+    """Whether every number of the network is one."""
+    return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
+
+
 def _order(images: int, epoch: int, per_epoch: int, done: int, plan: Plan) -> Indices:
     """The images this process still sees in this epoch; all processes together see each at most once."""
     order = np.random.default_rng([plan.seed, epoch]).permutation(images)[: per_epoch * plan.world * plan.batch]
@@ -170,7 +191,7 @@ def _step(
     images: Tensor,
     labels: Tensor,
     optimiser: Optimizer,
-    scaler: torch.amp.GradScaler,  # type: ignore[name-defined]
+    scaler: torch.amp.GradScaler,
     plan: Plan,
     number: int,
 ) -> tuple[float, float]:
@@ -194,10 +215,12 @@ def _step(
             logits = network(piece)
             loss = plan.objective(logits, answer, wanted)
         objective = loss + plan.penalty(network) if plan.penalty else loss
-        scaler.scale(objective * share).backward()
+        scaler.scale(objective * share).backward()  # type: ignore[no-untyped-call]
         total += float(objective.detach()) * share
         truth = wanted if wanted.dim() == 1 else wanted.argmax(1)
         right += float((logits.detach().argmax(1) == truth).sum())
+    if plan.reduce:
+        plan.reduce(network)
     if plan.clip:
         scaler.unscale_(optimiser)
         plan.clip(network)
@@ -216,7 +239,8 @@ def _close_epoch(state: State, kept: nn.Module, plan: Plan, rate: float) -> None
         figures["validation_top1"] = plan.validate(kept)
     for name, value in figures.items():
         state.curves.setdefault(name, []).append(value)
-    score = figures.get("validation_top1", -math.inf)
+    scores = state.curves.get("validation_top1", [])
+    score = plan.judge(scores) if scores else -math.inf
     if plan.patience is not None and score > state.best_score + plan.improvement:
         state.best, state.best_epoch, state.best_score = copy(kept), len(state.curves["train_loss"]), score
 
@@ -225,8 +249,8 @@ def _patience_ended(state: State, plan: Plan) -> bool:
     return plan.patience is not None and len(state.curves.get("train_loss", ())) - state.best_epoch >= plan.patience
 
 
-def _diverged(loss: float, epoch: int, taken: int, optimiser: Optimizer) -> CompressError:
-    return CompressError(
+def _diverged(loss: str, epoch: int, taken: int, optimiser: Optimizer) -> Diverged:
+    return Diverged(
         f"training diverged: the loss was {loss} in epoch {epoch}, at step {taken}, with a learning rate of "
         f"{optimiser.param_groups[0]['lr']:.2g}. Lower the rate (a third of it is a good start), lengthen the "
         "warm-up, or clip the gradients. The checkpoint given is unchanged."

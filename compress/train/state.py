@@ -19,7 +19,8 @@ from torch.optim import Optimizer
 from compress import document, storage
 from compress.architecture import STRICT
 from compress.errors import CompressError
-from compress.train.loop import Averager, State
+from compress.networks.weights import load
+from compress.train.loop import State, finite
 
 KIND, FORMAT, SLOT = "compress training state", 1, "compress"
 
@@ -30,7 +31,7 @@ class Run:
 
     network: nn.Module
     optimiser: Optimizer
-    averager: Averager | None = None
+    averager: nn.Module | None = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
@@ -46,6 +47,7 @@ class Progressed:
     sums: list[float]
     best_epoch: int
     best_score: float | None
+    scaler: dict[str, int | float]
 
 
 def save(path: Path, settings: Mapping[str, Any], run: Run, state: State) -> None:
@@ -57,11 +59,13 @@ def save(path: Path, settings: Mapping[str, Any], run: Run, state: State) -> Non
         tensors |= {
             f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in values.items() if value is not None
         }
-    if isinstance(run.averager, nn.Module):
+    if run.averager is not None:
         tensors |= {f"averager.{name}": tensor for name, tensor in run.averager.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in (state.best or {}).items()}
     score = state.best_score if state.best else None
-    description = Progressed(dict(settings), state.taken, state.curves, state.sums, state.best_epoch, score)
+    description = Progressed(
+        dict(settings), state.taken, state.curves, state.sums, state.best_epoch, score, state.scaler
+    )
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
@@ -94,9 +98,9 @@ def restore(path: Path, settings: Mapping[str, Any], run: Run) -> State:
         raise CompressError(
             f"{path} was left by another run: {listed}. Give the same settings to go on with it, or remove it to start again."
         )
-    run.network.load_state_dict(_under(tensors, "network."))
-    if isinstance(run.averager, nn.Module):
-        run.averager.load_state_dict(_under(tensors, "averager."))
+    load(run.network, _under(tensors, "network."), strict=True)
+    if run.averager is not None:
+        load(run.averager, _under(tensors, "averager."), strict=True)
     values: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under(tensors, "optimiser.").items():
         index, _, key = name.partition(".")
@@ -104,16 +108,19 @@ def restore(path: Path, settings: Mapping[str, Any], run: Run) -> State:
     run.optimiser.load_state_dict({"state": values, "param_groups": run.optimiser.state_dict()["param_groups"]})
     best = _under(tensors, "best.") or None
     score = State().best_score if found.best_score is None else found.best_score
-    return State(found.taken, found.curves, found.sums, best, found.best_epoch, score)
+    return State(found.taken, found.curves, found.sums, best, found.best_epoch, score, found.scaler)
 
 
 def keeper(path: Path, settings: Mapping[str, Any], run: Run, seconds: float) -> Callable[[State], None]:
-    """A function for the loop that saves the state when `seconds` have passed since it was last saved."""
+    """A function for the loop that saves the state when `seconds` have passed since it was last saved.
+
+    A network that is no longer finite is not saved over one that was.
+    """
     last = time.monotonic()
 
     def keep(state: State) -> None:
         nonlocal last
-        if time.monotonic() - last >= seconds:
+        if time.monotonic() - last >= seconds and finite(run.network):
             save(path, settings, run, state)
             last = time.monotonic()
 

@@ -12,7 +12,7 @@ from compress.data.spec import Preprocessing
 from compress.errors import CompressError
 from compress.progress import silent
 from compress.train.gradients import clip_norm
-from compress.train.loop import Plan, fit
+from compress.train.loop import Diverged, Plan, State, fit
 from compress.train.objectives import cross_entropy
 from compress.train.optimisers import optimiser
 from compress.train.state import Run, keeper, restore, save
@@ -94,6 +94,53 @@ def test_clipping_shortens_the_step():
     )
     moved = [float((weights["6.weight"] - before["6.weight"]).norm()) for weights in (after, clipped)]
     assert moved[1] < 0.05 * moved[0]
+
+
+def test_gradients_are_reduced_once_a_step_when_they_are_complete_and_before_they_are_clipped():
+    calls = []
+
+    def reduce(made):
+        calls.append("reduce")
+        for parameter in made.parameters():
+            parameter.grad.zero_()
+
+    def clip(made):
+        calls.append("clip")
+        assert not any(parameter.grad.any() for parameter in made.parameters())
+
+    plan = dataclasses.replace(PLAN, epochs=1, accumulate=2, reduce=reduce, clip=clip)
+    before, after = network().state_dict(), trained(plan).weights
+    assert calls == ["reduce", "clip"] * 5
+    assert torch.equal(before["0.weight"], after["0.weight"])
+
+
+def test_scores_are_judged_as_asked():
+    scores = iter([5.0, 1.0, 2.0, 3.0])
+    plan = dataclasses.replace(
+        PLAN, epochs=4, validate=lambda made: next(scores), patience=4, judge=lambda found: float(len(found))
+    )
+    result = trained(plan)
+    assert result.epoch == 4
+    assert result.curves["validation_top1"] == (5.0, 1.0, 2.0, 3.0)
+
+
+def test_weights_that_overflow_while_the_loss_stays_finite_stop_the_run():
+    def overflow(made, step):
+        made[1].running_var.fill_(float("inf"))
+
+    with pytest.raises(Diverged, match="the loss was finite, but not the weights or statistics, in epoch 1, at step 5"):
+        trained(dataclasses.replace(PLAN, after_step=(overflow,)))
+
+
+def test_a_network_that_is_no_longer_finite_is_not_saved_over_one_that_was(tmp_path):
+    made = network()
+    run = Run(made, optimiser("sgd", made, 0.05, 0.0))
+    keep = keeper(tmp_path / "a", {}, run, seconds=0)
+    keep(State(taken=1))
+    made[6].weight.data.fill_(float("nan"))
+    keep(State(taken=2))
+    assert restore(tmp_path / "a", {}, run).taken == 1
+    assert made[6].weight.isfinite().all()
 
 
 def test_patience_stops_and_keeps_the_best_epoch():
@@ -184,5 +231,5 @@ def test_the_state_of_another_run_is_refused_with_the_differences(tmp_path):
 def test_a_damaged_state_is_refused(tmp_path):
     (tmp_path / "a").write_bytes(b"1234567890")
     made = network()
-    with pytest.raises(CompressError, match="is damaged.*Remove it"):
+    with pytest.raises(CompressError, match=r"is damaged.*Remove it"):
         restore(tmp_path / "a", {}, Run(made, optimiser("sgd", made, 0.05, 0.0)))

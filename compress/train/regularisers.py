@@ -1,0 +1,34 @@
+"""The probabilities of a network's own random layers, set for training; no weight is touched and no layer added."""
+
+from torch import nn
+from torchvision.ops import DropBlock2d, DropBlock3d, StochasticDepth
+
+from compress.errors import CompressError
+
+KINDS: dict[str, tuple[type[nn.Module], ...]] = {
+    "dropout": (nn.Dropout, nn.AlphaDropout),
+    "spatial_dropout": (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout),
+    "drop_block": (DropBlock2d, DropBlock3d),
+    "stochastic_depth": (StochasticDepth,),
+}
+"""Each kind's layers. (https://jmlr.org/papers/v15/srivastava14a.html, https://arxiv.org/abs/1411.4280,
+https://arxiv.org/abs/1810.12890, https://arxiv.org/abs/1603.09382.)"""
+
+
+def regularise(network: nn.Module, kind: str, probability: float) -> int:
+    """Set the probability of every layer of a `kind`, 0 to switch them off; returns how many there are.
+
+    Of L stochastic-depth layers, layer l gets probability * l / L, as in its paper. Raises CompressError
+    where the network has no layer of the kind.
+    """
+    layers = [module for module in network.modules() if isinstance(module, KINDS[kind])]
+    if not layers:
+        names = " or ".join(each.__name__ for each in KINDS[kind])
+        raise CompressError(
+            f"{kind} {probability} was asked for, and the network has no layer of that kind ({names}); none is added to a "
+            f"network that comes without. Leave `{kind}` out."
+        )
+    for number, layer in enumerate(layers, 1):
+        share = number / len(layers) if kind == "stochastic_depth" else 1.0
+        layer.p = probability * share  # type: ignore[assignment]  # each of these layers keeps its probability there
+    return len(layers)

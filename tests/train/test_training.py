@@ -1,0 +1,346 @@
+"""Every setting of the step `Train` does what it says, and what cannot be done is said."""
+
+import dataclasses
+
+import pytest
+import torch
+from pydantic import ValidationError
+from tiny_training import USER, Everything, checkpoint, resources, same, task
+
+from compress import checkpoint as files
+from compress.errors import CompressError, ResourceError, UsageError
+from compress.networks import UserNetwork
+from compress.train.step import Train
+
+DATA = task()
+START = checkpoint(DATA)
+TEACHER = checkpoint(task(seed=3))
+QUIET = {"epochs": 2, "batch": 16, "augmentation": "none", "warmup": 0.0, "rate": 0.05}
+
+
+def trained(start=START, data=DATA, **settings):
+    return Train(**{**QUIET, **settings})(start, resources(data, teacher=TEACHER))
+
+
+CHANGES = {
+    "epochs": {"epochs": 3},
+    "batch": {"batch": 8},
+    "optimiser": {"optimiser": "adam"},
+    "momentum": {"momentum": 0.5},
+    "nesterov": {"nesterov": False},
+    "weight_decay": {"weight_decay": 0.1},
+    "rate": {"rate": 0.01},
+    "schedule": {"schedule": "linear"},
+    "cycles": {"schedule": "restarts", "cycles": 2},
+    "decay": {"schedule": "exponential", "decay": 0.5},
+    "warmup": {"warmup": 1.0},
+    "warmup_shape": {"warmup": 1.0, "warmup_shape": "cosine"},
+    "label_smoothing": {"label_smoothing": 0.2},
+    "focal": {"focal": 2.0},
+    "class_weights": {"class_weights": ("red=3",)},
+    "distillation": {"distillation": 0.5},
+    "temperature": {"distillation": 0.5, "temperature": 1.0},
+    "features": {"features": ("blocks.1",)},
+    "feature_weight": {"features": ("blocks.1",), "feature_weight": 5.0},
+    "feature_loss": {"features": ("blocks.1",), "feature_loss": "hint"},
+    "l1": {"l1": 0.1},
+    "l2": {"l2": 0.1},
+    "group_lasso": {"group_lasso": 0.1},
+    "norm_scales": {"norm_scales": 0.1},
+    "max_norm": {"max_norm": 0.5},
+    "mixup": {"mixup": 1.0},
+    "cutmix": {"cutmix": 1.0},
+    "mixing": {"mixup": 1.0, "mixing": 0.3},
+    "augmentation": {"augmentation": "heavy"},
+    "padding": {"padding": 1},
+    "flip": {"flip": True},
+    "rotation": {"rotation": 20.0},
+    "translation": {"translation": 0.2},
+    "shear": {"shear": 20.0},
+    "scaling": {"scaling": 0.3},
+    "brightness": {"brightness": 0.3},
+    "contrast": {"contrast": 0.3},
+    "saturation": {"saturation": 0.3},
+    "hue": {"hue": 0.2},
+    "policy": {"policy": "autoaugment"},
+    "erasing": {"erasing": 0.5},
+    "dropout": {"dropout": 0.3},
+    "spatial_dropout": {"spatial_dropout": 0.3},
+    "drop_block": {"drop_block": 0.3},
+    "stochastic_depth": {"stochastic_depth": 0.5},
+    "averaging": {"averaging": "ema"},
+    "ema_decay": {"averaging": "ema", "ema_decay": 0.1},
+    "swa_start": {"averaging": "swa", "swa_start": 0.3},
+    "clip": {"clip": 0.01},
+    "clip_by": {"clip": 0.01, "clip_by": "adaptive"},
+    "accumulate": {"accumulate": 2},
+    "precision": {"precision": "bf16"},
+    "patience": {"epochs": 30, "rate": 1e-6, "patience": 1},
+    "improvement": {"epochs": 6, "patience": 2, "improvement": 100.0},
+    "smoothing": {"epochs": 8, "patience": 8, "smoothing": 0.9},
+    "restore_best": {"epochs": 30, "rate": 1e-6, "patience": 3, "restore_best": False},
+    "layers": {"layers": "head"},
+    "unfreeze_epochs": {"layers": "gradual", "unfreeze_epochs": 1},
+    "depth_rate": {"depth_rate": 0.1},
+}
+"""For each setting, values under which the result is another than with the setting at its default."""
+ELSEWHERE = {"new_head", "checkpointing", "save_minutes", "tensorboard"}
+
+
+def test_every_setting_is_tested():
+    assert set(CHANGES) | ELSEWHERE == set(Train.model_fields)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_setting_changes_the_result(name):
+    with_it, others = CHANGES[name], {key: value for key, value in CHANGES[name].items() if key != name}
+    found, before = trained(**with_it), trained(**others)
+    assert not same(found.weights, before.weights)
+    assert all(tensor.isfinite().all() for tensor in found.weights.values())
+    assert found.history[-1].settings[name] != before.history[-1].settings[name]
+
+
+def test_the_same_settings_give_the_same_weights_and_checkpointing_changes_none():
+    settings = {"drop_block": 0.3, "averaging": "ema", "mixup": 1.0, "augmentation": "heavy"}
+    first = trained(**settings)
+    assert same(first.weights, trained(**settings).weights)
+    assert same(first.weights, trained(**settings, checkpointing=True).weights)
+
+
+def test_l1_leaves_exact_zeros_and_l2_none():
+    l1, l2 = trained(l1=0.2), trained(l2=0.2)
+    assert float((l1.weights["blocks.0.conv.weight"] == 0).float().mean()) > 0.3
+    assert not (l2.weights["blocks.0.conv.weight"] == 0).any()
+
+
+def test_group_lasso_empties_a_weak_channel_in_every_layer_that_makes_it():
+    data = task(channels=1)
+    start = checkpoint(data)
+    # one channel inside a residual block, and one of the stream that two convolutions add up
+    makers = {5: ("block2.conv1", "block2.bn1"), 3: ("conv3", "bn3", "block3.conv2", "block3.bn2")}
+    for channel, layers in makers.items():
+        for layer in layers:
+            start.weights[f"{layer}.weight"][channel] *= 1e-3
+    after = trained(start, data, group_lasso=0.1)
+    for channel, layers in makers.items():
+        for layer in layers:
+            weight = (
+                after.weights[f"{layer}.weight"].flatten(1)
+                if "conv" in layer
+                else after.weights[f"{layer}.weight"][:, None]
+            )
+            assert (weight == 0).all(1).nonzero().flatten().tolist() == [channel]
+            assert "conv" in layer or after.weights[f"{layer}.bias"][channel] == 0
+    plain = trained(start, data)
+    assert all(
+        (plain.weights[f"{layer}.weight"][channel] != 0).any() for channel in makers for layer in makers[channel]
+    )
+
+
+def test_masked_weights_stay_zero_and_the_others_learn():
+    start = checkpoint(DATA, masked=("blocks.0.conv",))
+    zeros = torch.rand(8, 8, 3, 3, generator=torch.Generator().manual_seed(0)) < 0.6
+    start.weights["blocks.0.conv.weight"][zeros] = 0
+    for settings in ({}, {"averaging": "ema"}, {"optimiser": "adamw"}, {"averaging": "swa", "swa_start": 0.0}):
+        after = trained(start, **settings).weights["blocks.0.conv.weight"]
+        assert torch.equal(after == 0, zeros)
+
+
+def test_class_weights_may_be_balanced_or_named():
+    uneven = dataclasses.replace(DATA, train=dataclasses.replace(DATA.train, positions=DATA.train.positions[:40]))
+    assert not same(trained(data=uneven, class_weights=("balanced",)).weights, trained(data=uneven).weights)
+    assert not same(trained(class_weights=("red=3",)).weights, trained(class_weights=("green=3",)).weights)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("read=2",), r"unknown class 'read': did you mean red"),
+        (("red=much",), r"class weight 'red=much' is no number: write red=2.5, or balanced"),
+        (("red=-1",), r"class weights red=-1: give finite numbers, none below zero"),
+        (("red=nan",), r"class weights red=nan"),
+    ],
+)
+def test_class_weights_that_mean_nothing_are_refused(words, message):
+    with pytest.raises(UsageError, match=message):
+        trained(class_weights=words)
+
+
+def test_the_history_says_how_the_run_went():
+    record = trained(save_minutes=1.0).history[-1]
+    assert record.notes[0] == "kept epoch 2 of 2"
+    assert " validation): " in record.notes[-1]
+    assert set(record.figures) == {"train_loss", "train_top1", "validation_top1", "rate"}
+    assert not {"save_minutes", "tensorboard"} & set(record.settings)
+
+
+def test_swa_holds_the_rate_where_averaging_begins():
+    rates = trained(epochs=4, averaging="swa", swa_start=0.5).history[-1].figures["rate"]
+    plain = trained(epochs=4).history[-1].figures["rate"]
+    assert rates[2] == rates[3] == pytest.approx(0.05 * 0.5)
+    assert rates[:2] == plain[:2] and plain[3] < rates[3]
+
+
+def test_patience_keeps_the_best_epoch_or_where_told_so_the_last():
+    best = trained(epochs=30, rate=1e-6, patience=2)
+    last = trained(epochs=30, rate=1e-6, patience=2, restore_best=False)
+    assert best.history[-1].notes[0] != last.history[-1].notes[0]
+    assert (
+        last.history[-1].notes[0]
+        == f"kept epoch {len(last.history[-1].figures['rate'])} of {len(last.history[-1].figures['rate'])}"
+    )
+
+
+def test_fp16_scales_the_loss_and_goes_on_bit_for_bit(tmp_path):
+    settings = {"precision": "fp16", "save_minutes": 0.0, "epochs": 3}
+    straight = trained(**settings)
+    assert not same(straight.weights, trained(epochs=3).weights)
+    assert same(stopped_and_resumed(tmp_path, 7, **settings).weights, straight.weights)
+
+
+@pytest.mark.parametrize("averaging", ["ema", "swa"])
+def test_an_average_goes_on_bit_for_bit(tmp_path, averaging):
+    settings = {"averaging": averaging, "swa_start": 0.3, "save_minutes": 0.0, "epochs": 3, "optimiser": "adamw"}
+    assert same(stopped_and_resumed(tmp_path, 12, **settings).weights, trained(**settings).weights)
+
+
+class Stopped(Exception):
+    pass
+
+
+def stopped_and_resumed(folder, at, **settings):
+    step, partial = Train(**{**QUIET, **settings}), folder / "a.partial.safetensors"
+
+    def stop(task, done, total, detail):
+        if done == at:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        step(START, resources(DATA, teacher=TEACHER, partial=partial, progress=stop))
+    assert partial.exists()
+    result = step(START, resources(DATA, teacher=TEACHER, partial=partial))
+    assert not partial.exists()
+    return result
+
+
+# bad input
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(CompressError, match="a batch of 500 was asked for, and the train split has 86 images"):
+        trained(batch=500)
+
+
+def test_more_pieces_than_images_are_refused():
+    with pytest.raises(ValidationError, match="a batch of 4 images cannot be computed in 8 pieces"):
+        Train(batch=4, accumulate=8)
+
+
+def test_distillation_without_a_teacher_is_refused():
+    with pytest.raises(UsageError, match="following a teacher needs one: give --teacher"):
+        Train(distillation=0.5)(START, resources(DATA))
+
+
+def test_a_teacher_of_other_classes_is_refused():
+    other = dataclasses.replace(TEACHER, dataset=dataclasses.replace(TEACHER.dataset, classes=("x", "y")))
+    with pytest.raises(CompressError, match=r"the teacher knows 2 classes \(x, y, \.\.\.\) and the student 3"):
+        Train(distillation=0.5)(START, resources(DATA, teacher=other))
+
+
+def test_early_stopping_on_images_that_were_learnt_is_refused():
+    with pytest.raises(UsageError, match=r"early stopping was asked for \(patience 2\), but the weights have seen"):
+        trained(checkpoint(DATA, "all"), patience=2)
+
+
+def test_weights_that_have_seen_the_validation_images_are_not_judged_by_them():
+    record = trained(checkpoint(DATA, "all")).history[-1]
+    assert "validation_top1" not in record.figures
+    assert "the weights have seen the validation images" in record.notes[1]
+
+
+def test_data_of_another_shape_is_refused():
+    with pytest.raises(CompressError, match="the images of tiny are 1x8x8, and the network user:everything"):
+        Train()(START, resources(task(channels=1)))
+
+
+def test_a_rate_that_diverges_stops_with_the_last_weights_kept_and_the_advice(tmp_path):
+    partial = tmp_path / "a.partial.safetensors"
+    step = Train(**{**QUIET, "rate": 99.0, "optimiser": "sgd", "epochs": 30, "save_minutes": 0.0})
+    with pytest.raises(
+        CompressError, match=r"diverged: .*Lower the rate.*The last weights kept before are in (.*)\."
+    ) as caught:
+        step(START, resources(DATA, partial=partial))
+    kept = files.load(tmp_path / "a.before-divergence.safetensors")
+    assert str(tmp_path / "a.before-divergence.safetensors") in str(caught.value)
+    assert kept.architecture == START.architecture and not same(kept.weights, START.weights)
+    assert kept.history[-1].notes[0].startswith("unfinished: training diverged")
+    assert not partial.exists()
+    rarely = step.model_copy(update={"save_minutes": 60.0})
+    for kept_in in (None, partial):  # where nothing was kept, there is nothing to name
+        with pytest.raises(CompressError, match=r"diverged: .*The checkpoint given is unchanged\.$"):
+            rarely(START, resources(DATA, partial=kept_in))
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize("change", ["settings", "seed", "data", "weights"])
+def test_a_state_of_another_run_is_refused_and_the_differences_listed(tmp_path, change):
+    partial = tmp_path / "a.partial.safetensors"
+
+    def stop(task, done, total, detail):
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        Train(**QUIET)(START, resources(DATA, partial=partial, progress=stop))
+    other = dataclasses.replace(DATA, spec=dataclasses.replace(DATA.spec, digest="sha256:other"))
+    step = Train(**{**QUIET, "rate": 0.01} if change == "settings" else QUIET)
+    data = other if change == "data" else DATA
+    changed = dataclasses.replace(START, weights={**START.weights, "head.bias": torch.ones(3)})
+    start = changed if change == "weights" else START
+    expected = {
+        "settings": "rate was 0.05 and is 0.01",
+        "seed": "seed was 0 and is 1",
+        "data": "data was sha256:.* and is sha256:other",
+        "weights": "checkpoint was sha256:.* and is sha256:",
+    }[change]
+    with pytest.raises(CompressError, match=f"left by another run: {expected}"):
+        step(start, resources(data, partial=partial, seed=int(change == "seed")))
+
+
+def test_how_often_a_state_is_kept_is_no_part_of_what_the_run_is(tmp_path):
+    result = stopped_and_resumed(tmp_path, 3, save_minutes=0.0)
+    assert same(result.weights, trained(save_minutes=5.0).weights)
+
+
+def test_a_place_that_cannot_be_written_is_found_out_before_the_first_step(tmp_path):
+    seen = []
+    with pytest.raises(ResourceError, match=r"cannot write .*Choose a place that exists"):
+        Train(**QUIET)(
+            START, resources(DATA, partial=tmp_path / "none" / "a", progress=lambda *told: seen.append(told))
+        )
+    assert not seen
+
+
+class Enormous(Everything):
+    """A network whose activations fit in no memory."""
+
+    def forward(self, x):
+        return super().forward(x) + torch.ones(2**50).sum()
+
+
+def test_running_out_of_memory_says_the_batch_and_what_to_lower():
+    user = UserNetwork(Enormous, USER.name, USER.digest)
+    with pytest.raises(
+        ResourceError, match=r"out of memory on cpu with a batch of 16 images.*Set --accumulate 2 .*--batch below 16"
+    ):
+        Train(**QUIET)(START, dataclasses.replace(resources(DATA), user=user))
+
+
+def test_other_failures_are_not_taken_for_memory():
+    class Broken(Everything):
+        def forward(self, x):
+            if self.training:
+                raise RuntimeError("something else")
+            return super().forward(x)
+
+    with pytest.raises(RuntimeError, match="something else"):
+        Train(**QUIET)(START, dataclasses.replace(resources(DATA), user=UserNetwork(Broken, USER.name, USER.digest)))
