@@ -28,6 +28,7 @@ COMMANDS = {
     "parity": "parity",
     "benchmark": "benchmark",
     "report": "report",
+    "compare": "compare",
     "gate": "gate",
     "run": "run",
     "recipes": "recipes",

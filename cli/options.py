@@ -9,8 +9,9 @@ import click
 import pydantic
 from pydantic.fields import FieldInfo
 
-from compress.errors import UsageError
-from compress.limit import DEMANDS
+from compress.demand import DEMANDS
+from compress.errors import UsageError, unknown
+from compress.limit import BOUNDS, LIMITED
 from compress.pipeline import Step
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,11 +55,11 @@ recording = click.option(
 
 def limit_options(command: F) -> F:
     """An option for every limit that has one, such as --max-size."""
-    for name, (metric, bound, example) in reversed(list(DEMANDS.items())):
-        help_text = f"{bound.replace('_', ' ')} of {metric.replace('_', ' ')}{', 99th percentile' if name == 'max_p99' else ''}."
-        command = click.option("--" + name.replace("_", "-"), name, metavar=example, help=help_text.capitalize())(
-            command
-        )
+    for name, demand in reversed(list(DEMANDS.items())):
+        bound, metric = BOUNDS[demand.bound], LIMITED[demand.metric]
+        percentile = f", {demand.percentile}th percentile" if demand.percentile != 50 else ""
+        help_text = f"{demand.metric.replace('_', ' ')} {bound} this: {metric.meaning}{percentile}.".capitalize()
+        command = click.option("--" + name.replace("_", "-"), name, metavar=demand.example, help=help_text)(command)
     return command
 
 
@@ -102,14 +103,35 @@ def step_options(step: type[Step]) -> Callable[[F], F]:
 def make_step(step: type[S], values: dict[str, Any]) -> S:
     """The step of the options given; raises UsageError naming the option that is out of its range."""
     given = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None
+        name: _typed(step.model_fields[name], value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value is not None
     }
     try:
         return step(**given)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else step.__name__.lower()
+        place = " ".join(str(part).replace("_", "-") for part in first["loc"] if isinstance(part, str))
+        place = f"--{place}" if place else step.__name__.lower()
         raise UsageError(f"{place}: {first['msg'].removeprefix('Value error, ')}.") from error
+
+
+def _typed(field: FieldInfo, words: tuple[str, ...]) -> list[str] | dict[str, Any]:
+    """What was given several times: a list, or for a step within the step, KEY=VALUE by KEY."""
+    kind = _without_none(field.annotation)
+    if get_origin(kind) is tuple:
+        return list(words)
+    found: dict[str, list[str]] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        key = key.replace("-", "_")
+        if not equals:
+            raise UsageError(f"{word!r} is no setting. Write KEY=VALUE, such as rate=0.02.")
+        if key not in kind.model_fields:
+            raise unknown("setting", key, kind.model_fields)
+        found.setdefault(key, []).append(value)
+    several = {key for key in found if get_origin(_without_none(kind.model_fields[key].annotation)) is tuple}
+    return {key: values if key in several else values[-1] for key, values in found.items()}
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[F], F]:
@@ -122,6 +144,10 @@ def _option(name: str, field: FieldInfo) -> Callable[[F], F]:
     if get_origin(kind) is tuple:
         return click.option(
             flag, name, multiple=True, type=get_args(kind)[0], help=f"{help_text} May be given several times."
+        )
+    if isinstance(kind, type) and issubclass(kind, Step):
+        return click.option(
+            flag, name, multiple=True, metavar="KEY=VALUE", help=f"{help_text} May be given several times."
         )
     choice: Any = click.Choice([str(value) for value in get_args(kind)]) if get_origin(kind) is Literal else kind
     return click.option(flag, name, type=choice, default=default, show_default=default is not None, help=help_text)

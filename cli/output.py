@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compress.errors import CheckFailed, CompressError, Inconclusive, ResourceError, UsageError
-from compress.progress import Progress
+from compress.progress import Progress, silent
 
 PLAIN_INTERVAL = 10.0
 """Seconds between lines of progress where stderr is no terminal."""
@@ -94,7 +94,7 @@ def _kind(error: BaseException) -> str:
 def progress(quiet: bool = False) -> Iterator[Progress]:
     """A progress function that draws bars with time left on a terminal, and writes a line now and then elsewhere."""
     if quiet:
-        yield lambda task, done, total, detail="": None
+        yield silent
     elif sys.stderr.isatty():
         with _bars() as draw:
             yield draw

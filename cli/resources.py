@@ -19,6 +19,7 @@ def gather(
     threads: int | None,
     progress: Progress,
     result: Path,
+    file: Path,
 ) -> Resources:
     """Load what was named: data, teacher, the user's own network function; check the device."""
     from compress import checkpoint as files
@@ -34,4 +35,5 @@ def gather(
         user=networks.load_user(network) if network else None,
         progress=progress,
         partial=partial_of(result),
+        source=file,
     )

@@ -1,4 +1,4 @@
-"""`compress show`: what a checkpoint or an artifact is, read from its header alone."""
+"""`compress show`: what a checkpoint or an artifact is, read without torch."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from . import options, output
 @click.argument("file", type=options.FILE)
 @options.as_json
 def show(file: Path, as_json: bool) -> None:
-    """Explain a checkpoint or an artifact: architecture, widths, precision, history, size.
+    """Explain a checkpoint or an artifact: architecture, widths, masks, precision, history, size, digest.
 
     Example: compress show models/digits.safetensors
     """

@@ -1,4 +1,4 @@
-"""The commands that are one step each: train, prune, fold, quantize. Their options are the step's own fields."""
+"""The commands that are one step each: train, prune, sparsify, fold, quantize. Their options are the step's own fields."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 import rich_click
 
 from compress import checkpoint as files
-from compress.pipeline import Step
+from compress.pipeline import Resources, Step
 from compress.recipe import step_class
 
 from . import options, output
@@ -17,11 +17,17 @@ from .resources import gather
 EXAMPLES = {
     "train": "compress train pruned.safetensors --data digits --epochs 5 --distillation 0.9 --teacher base.safetensors -o recovered.safetensors",
     "prune": "compress prune base.safetensors --data digits --macs 0.5 -o pruned.safetensors",
+    "sparsify": "compress sparsify base.safetensors --data digits --sparsity 0.8 --schedule cubic --epochs 5 --training rate=0.02 -o sparse.safetensors",
     "fold": "compress fold recovered.safetensors -o folded.safetensors",
     "quantize": "compress quantize folded.safetensors --data digits --target onnxruntime-cpu -o int8.safetensors",
 }
 
 TEACHER = click.option("--teacher", type=options.FILE, help="Checkpoint whose answers the distillation follows.")
+FIND_RATE = click.option(
+    "--find-rate",
+    is_flag=True,
+    help="Train nothing: write the loss at climbing learning rates to -o, an SVG, and say which rate to take.",
+)
 
 
 def _command(name: str) -> click.Command:
@@ -39,18 +45,32 @@ def _command(name: str) -> click.Command:
         threads: int | None,
         as_json: bool,
         teacher: Path | None = None,
+        find_rate: bool = False,
         **values: Any,
     ) -> None:
+        from compress.train.distributed import is_first
+
         made = options.make_step(step, values)
         options.refuse_overwriting(output_file, checkpoint)
         with output.progress(as_json) as progress:
             source = files.load(checkpoint)
             resources = gather(
-                source, data, data_folder, calibration, teacher, network, seed, device, threads, progress, output_file
+                source,
+                data,
+                data_folder,
+                calibration,
+                teacher,
+                network,
+                seed,
+                device,
+                threads,
+                progress,
+                output_file,
+                checkpoint,
             )
-            result = made(source, resources)
-        files.save(result, output_file)
-        output.result(_plain(result, output_file), _human(made, result, output_file), as_json)
+            plain, human = (_rate if find_rate else _result)(made, source, resources, output_file)
+        if is_first():
+            output.result(plain, human, as_json)
 
     command.__doc__ = f"{step.__doc__}\n\n    Example: {EXAMPLES[name]}"
     decorators: list[Callable[[Any], Any]] = [
@@ -60,7 +80,8 @@ def _command(name: str) -> click.Command:
         options.data,
         options.data_folder,
         options.calibration,
-        *([TEACHER] if name == "train" else []),
+        *([TEACHER] if name in ("train", "sparsify") else []),
+        *([FIND_RATE] if name == "train" else []),
         options.network,
         options.step_options(step),
         options.seed,
@@ -71,6 +92,24 @@ def _command(name: str) -> click.Command:
     for decorator in reversed(decorators):
         command = decorator(command)
     return command  # type: ignore[return-value]  # click.command made it one
+
+
+def _result(step: Step, source: files.Checkpoint, resources: Resources, path: Path) -> tuple[dict[str, Any], str]:
+    from compress.train.distributed import is_first
+
+    result = step(source, resources)
+    if is_first():
+        files.save(result, path)
+    return _plain(result, path), _human(step, result, path)
+
+
+def _rate(train: Any, source: files.Checkpoint, resources: Resources, path: Path) -> tuple[dict[str, Any], str]:
+    from compress.train.find_rate import find_rate, plot
+
+    test = find_rate(train, source, resources)
+    plot(test, path)
+    plain = {"output": str(path), "rate": test.suggestion, "rates": test.rates, "losses": test.losses}
+    return plain, f"take --rate {test.suggestion:.2g}; the curve is in {path}"
 
 
 def _plain(result: files.Checkpoint, path: Path) -> dict[str, Any]:
@@ -92,4 +131,4 @@ def _human(step: Step, result: files.Checkpoint, path: Path) -> str:
     return "\n".join(lines)
 
 
-COMMANDS = {name: _command(name) for name in ("train", "prune", "fold", "quantize")}
+COMMANDS = {name: _command(name) for name in EXAMPLES}

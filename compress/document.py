@@ -24,13 +24,15 @@ def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
 
 def plain(value: object) -> Any:
     """A value as JSON-ready dicts and lists."""
-    return _adapter(type(value)).dump_python(value, mode="json")
+    kind: Any = type(value)
+    return _adapter(kind).dump_python(value, mode="json")
 
 
 def validate(kind: type[T], content: object, what: str) -> T:
     """Turn plain JSON into a value; raises CompressError naming the first wrong field of `what`."""
+    whole: Any = kind
     try:
-        value: T = _adapter(kind).validate_json(json.dumps(content), strict=True)
+        value: T = _adapter(whole).validate_json(json.dumps(content), strict=True)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])

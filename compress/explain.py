@@ -1,22 +1,26 @@
-"""What a file is, in words, from its header alone: weights are not read and torch is not imported."""
+"""What a file is, in words, without torch: from its header, and of the weights only those that masks hold zeros in."""
 
 import math
 from pathlib import Path
 
-from compress import checkpoint
+from compress import checkpoint, storage
 from compress.checkpoint import Header, Record
+from compress.sparsity import weight_of, zeros
 
 Explanation = dict[str, str | list[str]]
+
+ARTIFACTS = (".onnx", ".xml", ".engine")
+"""Endings of the files that an export writes."""
 
 
 def explain(path: Path) -> Explanation:
     """A word for each thing there is to know of a checkpoint, or of an artifact with its sidecar."""
-    if path.suffix == ".onnx":
+    if path.suffix in ARTIFACTS:
         return _artifact(path)
-    return _checkpoint(checkpoint.header(path))
+    return _checkpoint(path, checkpoint.header(path))
 
 
-def _checkpoint(header: Header) -> Explanation:
+def _checkpoint(path: Path, header: Header) -> Explanation:
     description = header.description
     architecture, data = description.architecture, description.dataset
     numbers = sum(math.prod(shape) for _, shape in header.tensors.values())
@@ -31,13 +35,26 @@ def _checkpoint(header: Header) -> Explanation:
         "narrowed layers": [
             f"{layer}: {inputs} -> {outputs}" for layer, (inputs, outputs) in architecture.widths.items()
         ],
-        "masked layers": list(architecture.masked),
+        "masked layers": _masks(path, header),
         "data": f"{data.name}, {len(data.classes)} classes" if data else "not said",
         "trained on": "train split" if description.trained_on == "train" else "all, the validation split included",
         "history": [_line(number, record) for number, record in enumerate(description.history, 1)],
         "tensors": f"{len(header.tensors)}, {numbers:,} numbers",
         "size": f"{header.size_bytes:,} bytes",
+        "digest": storage.digest_file(path),
     }
+
+
+def _masks(path: Path, header: Header) -> list[str]:
+    """Each masked layer with the share of its weights that are zero."""
+    from safetensors import safe_open
+
+    lines = []
+    with safe_open(path, framework="numpy") as file:
+        for layer in header.description.architecture.masked:
+            name = weight_of(header.tensors, layer)
+            lines.append(f"{layer}: {zeros(file.get_tensor(name)):.1%} zeros" if name else layer)
+    return lines
 
 
 def _line(number: int, record: Record) -> str:
@@ -60,5 +77,9 @@ def _artifact(path: Path) -> Explanation:
         "digest": found.digest,
         "MACs": f"{found.macs:,}",
         "parameters": f"{found.parameters:,}",
+        "zero weights": "" if found.sparsity is None else f"{found.sparsity:.1f} %",
         "size": f"{found.size_bytes:,} bytes",
+        "files beside it": list(found.parts),
+        "made with": [f"{name}: {value}" for name, value in found.settings.items()],
+        "left in FP32": [f"{refusal.layer}: {refusal.reason}" for refusal in found.kept],
     }

@@ -48,7 +48,13 @@ def sentence(verdict: Verdict) -> str:
         for each in verdict.results
     )
     found = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return f"{HEADS[verdict.outcome]}: {found or 'there are no limits'}."
+    undecided = verdict.outcome == "passed" and any(_undecided(each) for each in verdict.results)
+    head = "The gate let pass what is INCONCLUSIVE, as it was told to" if undecided else HEADS[verdict.outcome]
+    return f"{head}: {found or 'there are no limits'}."
+
+
+def _undecided(result: Result) -> bool:
+    return result.level == "error" and result.status == "inconclusive"
 
 
 def table(results: Sequence[Result]) -> Table:

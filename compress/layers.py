@@ -9,6 +9,7 @@ from compress.checkpoint import Checkpoint
 from compress.macs import layer_macs
 from compress.measurement import Layer
 from compress.prune.narrow import layout_of, size_of
+from compress.sparsity import weight_of, zeros
 
 if TYPE_CHECKING:
     from compress.networks import UserNetwork
@@ -38,6 +39,5 @@ def layers(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> tuple[L
 
 def _zeros(checkpoint: Checkpoint, layer: str) -> float:
     """The share of a layer's weights that are zero."""
-    weights = checkpoint.weights
-    tensor = weights.get(f"{layer}.weight.integer", weights.get(f"{layer}.weight"))
-    return float((tensor == 0).double().mean()) if tensor is not None else 0.0
+    name = weight_of(checkpoint.weights, layer)
+    return zeros(checkpoint.weights[name]) if name else 0.0

@@ -12,10 +12,15 @@ import pydantic
 
 from compress import quantity, yaml_file
 from compress.errors import unknown
-from compress.measurement import METRICS
+from compress.measurement import METRICS, Metric
 
 Quantity = str | int | float
 """A number with its unit, as people write it: 500KB, 2ms, 0.5pp, 3x."""
+
+LIMITED: Mapping[str, Metric] = {name: metric for name, metric in METRICS.items() if name != "latency_ratio"} | {
+    "parity": Metric("%", "higher", True, "share of the parity ledger's hops that passed; a skipped one did not"),
+}
+"""What can be limited: what is measured, and the parity ledger as a whole."""
 
 RELATIVE = ("max_drop", "max_ratio", "min_ratio", "min_speedup")
 BOUNDS = {
@@ -43,8 +48,15 @@ class Bound:
         return figure <= self.value if self.upper else figure >= self.value
 
 
+def conditions(metric: str) -> tuple[str, ...]:
+    """The conditions that a metric's figures differ by, and a limit on it may name."""
+    if metric in ("size", "parameters", "macs", "sparsity", "parity"):
+        return ()
+    return ("runtime", "batch") if metric in ("latency", "throughput", "peak_memory") else ("runtime",)
+
+
 def _unit(bound: str, metric: str) -> str:
-    return "pp" if bound == "max_drop" else "x" if bound in RELATIVE else METRICS[metric].unit
+    return "pp" if bound == "max_drop" else "x" if bound in RELATIVE else LIMITED[metric].unit
 
 
 class Limit(pydantic.BaseModel):
@@ -57,7 +69,7 @@ class Limit(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     metric: str
-    """What is limited: top1, latency, size, peak_memory, ..."""
+    """What is limited: top1, latency, size, peak_memory, ..., or parity."""
     max: Quantity | None = None
     """Highest value allowed, with its unit: 500KB, 2ms."""
     min: Quantity | None = None
@@ -86,8 +98,8 @@ class Limit(pydantic.BaseModel):
     @pydantic.field_validator("metric")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in METRICS or name == "latency_ratio":
-            raise ValueError(str(unknown("metric", name, METRICS.keys() - {"latency_ratio"})))
+        if name not in LIMITED:
+            raise ValueError(str(unknown("metric", name, LIMITED)))
         return name
 
     @pydantic.field_validator(*BOUNDS)
@@ -105,8 +117,12 @@ class Limit(pydantic.BaseModel):
         if len(given) != 1:
             found = f"it has {' and '.join(given)}" if given else "it has none"
             raise ValueError(f"a limit needs exactly one of {', '.join(BOUNDS)}; {found}.")
-        metric = METRICS[self.metric]
-        if given[0] == "max_drop" and metric.unit != "%":
+        for name in ("runtime", "batch"):
+            if getattr(self, name) is not None and name not in conditions(self.metric):
+                raise ValueError(f"{self.metric} is the same for every {name}; leave {name} out.")
+        if self.metric == "parity" and given[0] != "min":
+            raise ValueError("parity is a share of hops that passed; limit it with min, as in min: 100%.")
+        if given[0] == "max_drop" and LIMITED[self.metric].unit != "%":
             raise ValueError(f"max_drop is for percentages such as top1; limit {self.metric} with max or max_ratio.")
         if given[0] == "min_speedup" and self.metric != "latency":
             raise ValueError(f"min_speedup is for latency; limit {self.metric} with max_ratio or min_ratio.")
@@ -148,30 +164,27 @@ def read(path: Path) -> tuple[Limit, ...]:
     return yaml_file.read_yaml(path, LimitsFile).limits
 
 
-PRESETS: Mapping[str, tuple[Limit, ...]] = {
-    # https://github.com/mlcommons/tiny: quality target of the image classification benchmark (ResNet-8, CIFAR-10).
-    "mlperf-tiny-ic": (Limit(metric="top1", min="85%"),),
+@dataclass(frozen=True)
+class Preset:
+    """Limits that others have set, what they are for, and where they say so."""
+
+    limits: tuple[Limit, ...]
+    meaning: str
+    source: str
+
+
+PRESETS: Mapping[str, Preset] = {
+    "mlperf-tiny-ic": Preset(
+        (Limit(metric="top1", min="85%"),),
+        "MLPerf Tiny's image classification (a ResNet-8 on CIFAR-10): at least 85 % top-1",
+        "https://mlcommons.org/benchmarks/inference-tiny/",
+    ),
 }
-"""Limits that others have set, by name."""
+"""Limits by name."""
 
 
 def preset(name: str) -> tuple[Limit, ...]:
     """The limits of that name; raises UsageError with the nearest names."""
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
-    return PRESETS[name]
-
-
-DEMANDS: Mapping[str, tuple[str, str, str]] = {
-    "max_size": ("size", "max", "500KB"),
-    "max_accuracy_drop": ("top1", "max_drop", "0.5pp"),
-    "min_accuracy": ("top1", "min", "91%"),
-    "min_speedup": ("latency", "min_speedup", "3x"),
-    "max_latency": ("latency", "max", "2ms"),
-    "max_p99": ("latency", "max", "2ms"),
-    "max_peak_memory": ("peak_memory", "max", "64MB"),
-    "max_macs": ("macs", "max_ratio", "0.5x"),
-    "max_parameters": ("parameters", "max", "100k"),
-    "min_integer_macs": ("integer_macs", "min", "100%"),
-}
-"""Limits that have an option of their own: the metric, the bound, and an example of it."""
+    return PRESETS[name].limits

@@ -45,6 +45,7 @@ METRICS: dict[str, Metric] = {
     "size": Metric("B", "lower", True, "size of the file"),
     "parameters": Metric("1", "lower", True, "numbers the network has learnt"),
     "macs": Metric("1", "lower", True, "multiply-accumulates for one image"),
+    "sparsity": Metric("%", "higher", True, "share of the convolutions' and linear layers' weights that are zero"),
     "integer_macs": Metric(
         "%", "higher", True, "share of the MACs that run in integer kernels in the runtime's own optimised graph"
     ),

@@ -20,6 +20,7 @@ from compress.pipeline import Step
 STEPS = {
     "train": "compress.train.step:Train",
     "prune": "compress.prune.step:Prune",
+    "sparsify": "compress.prune.sparsify:Sparsify",
     "fold": "compress.fold.step:Fold",
     "quantize": "compress.quantize.step:Quantize",
 }
@@ -110,7 +111,7 @@ class Recipe(Section):
 
     network: NetworkSection
     data: DataSection
-    steps: tuple[StepEntry, ...]  # type: ignore[valid-type]  # made from the table
+    steps: tuple[StepEntry, ...]
     export: ExportSection = ExportSection()
     evaluate: EvaluateSection = EvaluateSection()
     benchmark: BenchmarkSection = BenchmarkSection()

@@ -10,6 +10,8 @@ from compress.report.report import Report
 
 POINTS, SLOWER, LARGER, MEMORY = 0.5, 0.9, 1.02, 1.25
 """Points of accuracy, share of the speed-up, share of size and counts, and of peak memory, that may still be lost."""
+SPARSE = 10.0
+"""Per cent of zero weights that are meant; fewer are what rounding to integers leaves."""
 
 
 def starting_limits(report: Report) -> str:
@@ -44,9 +46,14 @@ def _demands(row: Row) -> list[tuple[str, str]]:
             highest = show(_up(max(values) * factor, step), unit).replace(" ", "")
             warn = ", level: warn" if metric == "peak_memory" else ""
             found.append((f"metric: {metric}, max: {highest}{warn}", show(max(values), unit)))
-    for sample in row.candidate.find("integer_macs"):
-        share = sample.measurement.median
-        found.append((f"metric: integer_macs, min: {_down(share, 0.1):g}%", show(share, "%")))
+    for metric, least in (("integer_macs", 0.0), ("sparsity", SPARSE)):
+        shares = [sample.measurement.median for sample in row.candidate.find(metric)]
+        found += [
+            (f"metric: {metric}, min: {_down(share, 0.1):g}%", show(share, "%")) for share in shares if share >= least
+        ]
+    hops = row.candidate.parity
+    if hops and all(hop.verdict == "passed" for hop in hops):
+        found.append(("metric: parity, min: 100%", f"{len(hops)} hops passed"))
     for speed in row.speeds:
         if speed.speedup and speed.speedup[1].bounded:
             where = ", ".join(

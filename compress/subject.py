@@ -14,7 +14,7 @@ UNKNOWN = "unknown"
 
 
 def entry(path: Path, environment: Environment, user: "UserNetwork | None" = None) -> Entry:
-    """The entry of a checkpoint, or of an artifact with its sidecar, holding its size, parameters and MACs.
+    """The entry of a checkpoint, or of an artifact with its sidecar, holding its size, parameters, MACs and sparsity.
 
     An ONNX file of another tool has no sidecar: its counts are missing, and a note says so.
     Raises CompressError where the file is neither.
@@ -38,10 +38,11 @@ def entry(path: Path, environment: Environment, user: "UserNetwork | None" = Non
     return Entry(subject, environment, measurements, notes=notes)
 
 
-def _checkpoint(path: Path, user: "UserNetwork | None") -> tuple[Subject, dict[str, int]]:
+def _checkpoint(path: Path, user: "UserNetwork | None") -> tuple[Subject, dict[str, float]]:
     from compress import checkpoint
     from compress.build import structure
     from compress.macs import macs, parameters
+    from compress.sparsity import sparsity
 
     found = checkpoint.load(path)
     architecture = found.architecture
@@ -54,10 +55,15 @@ def _checkpoint(path: Path, user: "UserNetwork | None") -> tuple[Subject, dict[s
         "checkpoint",
         architecture.precision,
     )
-    return subject, {"parameters": parameters(network), "macs": macs(network, architecture.input_shape)}
+    return subject, {
+        "parameters": parameters(network),
+        "macs": macs(network, architecture.input_shape),
+        "sparsity": sparsity(found.weights),
+    }
 
 
-def _artifact(path: Path) -> tuple[Subject, dict[str, int]]:
+def _artifact(path: Path) -> tuple[Subject, dict[str, float]]:
     found = artifact.read_sidecar(path)
     subject = Subject(path.name, found.digest, found.source, found.network, found.format, found.precision)
-    return subject, {"parameters": found.parameters, "macs": found.macs}
+    known = {} if found.sparsity is None else {"sparsity": found.sparsity}
+    return subject, {"size": found.size_bytes, "parameters": found.parameters, "macs": found.macs, **known}

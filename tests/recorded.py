@@ -8,6 +8,8 @@ import numpy as np
 
 from compress import measurement, storage
 from compress.measurement import Curve, Entry, Environment, Hop, Layer, Measurement, Recording, Subject
+from compress.report import report as reports
+from compress.report.report import Report
 
 MACHINE = Environment(
     cpu="Intel Xeon 8481C", cores=2, gpu=None, driver=None, threads=1, python="3.12.4", system="Linux x86_64",
@@ -152,3 +154,16 @@ def run(folder: Path, *entries: Entry) -> Path:
         "network: {name: resnet20}\nsteps:\n  - prune: {macs: 0.5}\n  - fold\n  - quantize\n"
     )
     return folder
+
+
+def forty(folder: Path) -> Report:
+    """Forty candidates with 1,000 samples of each time."""
+    entries = [entry(samples=1000)]
+    for number in range(40):
+        entries.append(
+            entry(
+                f"candidate-{number:02d}", accuracy=91.8 - number * 0.12, flips=0.02, speedup=1 + number * 0.15, precision="int8",
+                size=round(1e6 / (1 + number * 0.1)), samples=1000, rounds=1000, keep=0.5, parity=HOPS, integer=99.0,
+            )
+        )  # fmt: skip
+    return reports.from_recordings([run(folder, *entries)])

@@ -182,6 +182,41 @@ def test_absolute_times_from_another_machine_name_the_fields_that_differ(tmp_pat
     assert {each.status for each in gate.check(report(tmp_path), limits)} == {"passed"}
 
 
+def test_times_from_another_machine_are_judged_where_it_is_told_not_to_matter(tmp_path: Path) -> None:
+    limit = Limit(metric="latency", max="1s", batch=64)
+    [result] = gate.check(report(tmp_path), [limit], here=recorded.OTHER_MACHINE, any_machine=True)
+    assert result.status == "passed"
+    assert result.reason == "200 samples, recorded on another machine than this one: different cpu, cores"
+    limit = Limit(metric="latency", max_ratio="1.1x", batch=64, against="main.json")
+    before = recorded_before(tmp_path, environment=recorded.OTHER_MACHINE)
+    [result] = gate.check(report(tmp_path), [limit], before, any_machine=True)
+    assert result.status == "passed"
+    assert "another machine than that of main.json" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("hops", "demand", "status", "reason"),
+    [
+        (recorded.HOPS[:2], "100%", "passed", "2 hops"),
+        (recorded.HOPS, "100%", "failed", "tensorrt skipped, tensorrt is not installed"),
+        (recorded.HOPS, "50%", "passed", "tensorrt skipped, tensorrt is not installed"),
+        ((replace(recorded.HOPS[0], verdict="void"),), "100%", "failed", "prune void, the narrowed network is the masked one"),
+        ((), "0%", "missing", "no hop of its parity ledger was recorded"),
+    ],
+)  # fmt: skip
+def test_a_skipped_hop_is_no_pass(tmp_path: Path, hops: tuple[Any, ...], demand: str, status: str, reason: str) -> None:
+    result = judged(tmp_path, recorded.entry(), recorded.int8(parity=hops), metric="parity", min=demand)
+    assert (result.status, result.reason) == (status, reason)
+
+
+@pytest.mark.parametrize(("share", "status"), [((50.0,), "passed"), ((49.99,), "failed"), ((), "missing")])
+def test_sparsity_is_judged_exactly(tmp_path: Path, share: tuple[float, ...], status: str) -> None:
+    candidate = recorded.int8()
+    measured = tuple(Measurement("sparsity", (each,)) for each in share)
+    candidate = replace(candidate, measurements=(*candidate.measurements, *measured))
+    assert judged(tmp_path, recorded.entry(), candidate, metric="sparsity", min="50%").status == status
+
+
 @pytest.mark.parametrize(
     ("percentile", "bound", "status"),
     [(50, "13ms", "passed"), (50, "12.2ms", "inconclusive"), (50, "11ms", "failed"), (90, "13ms", "passed"), (99, "13ms", "inconclusive"), (99, "12ms", "failed")],
@@ -233,6 +268,20 @@ def test_a_subject_that_the_recorded_report_does_not_have_is_missing(tmp_path: P
         "missing",
         "the size of resnet20-int8 in main.json was not measured like this",
     )
+
+
+def test_of_several_recorded_under_one_name_only_the_same_file_is_meant(tmp_path: Path) -> None:
+    twins = [
+        replace(recorded.int8(size=size), subject=replace(recorded.int8().subject, digest=recorded.digest(str(size))))
+        for size in (303_000, 400_000)
+    ]
+    before = {"main.json": report(tmp_path / "before", recorded.entry(), *twins)}
+    limit = Limit(metric="size", max_ratio="1x", against="main.json")
+    [result] = gate.check(report(tmp_path, recorded.entry(), twins[1]), [limit], before)
+    assert (result.status, result.value) == ("passed", 1)
+    [result] = gate.check(report(tmp_path), [limit], before)
+    assert result.status == "missing"
+    assert result.reason == "2 subjects are called resnet20-int8 in main.json, and none of them is this file"
 
 
 def test_recorded_reports_are_read_beside_the_limits(tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ def test_the_outcome_is_said_with_what_it_rests_on(verdict: Verdict) -> None:
     )
 
 
+def test_what_was_let_pass_undecided_is_said_loudly(verdict: Verdict) -> None:
+    said = gate_rendering.sentence(Verdict("passed", verdict.results[:2]))
+    assert said == "The gate let pass what is INCONCLUSIVE, as it was told to: 1 passed, 1 inconclusive."
+
+
 def test_markdown_has_a_row_for_each_result(verdict: Verdict) -> None:
     text = gate_rendering.markdown(verdict)
     assert text.startswith("### The gate FAILED: ")

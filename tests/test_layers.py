@@ -9,9 +9,17 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [
     {"", "errors", "progress", "quantity", "interval", "storage", "document", "yaml_file"},
-    {"architecture", "data.spec", "measurement", "limit", "quantize.target"},
-    {"checkpoint", "device", "networks", "data", "trace", "macs", "environment"},
-    {"prune.narrow", "prune.masks", "fold.batchnorm", "fold.structure", "quantize.graph", "quantize.sequence", "quantize.bias"},
+    {"architecture", "data.spec", "measurement", "limit", "demand", "quantize.target"},
+    {"checkpoint", "device", "networks", "data", "trace", "macs", "sparsity", "environment"},
+    {
+        "prune.narrow",
+        "prune.masks",
+        "fold.batchnorm",
+        "fold.structure",
+        "quantize.graph",
+        "quantize.sequence",
+        "quantize.bias",
+    },
     {"build", "importing"},
     {"export", "runtime", "lint"},
     {"evaluate", "parity", "benchmark", "interleave", "process", "subject", "measured", "layers"},
@@ -24,7 +32,19 @@ LAYERS = [
 ]
 """From the bottom up. A module belongs to the longest name here that it starts with."""
 
-NO_TORCH = ["errors", "progress", "storage", "document", "yaml_file", "architecture", "data.spec", "measurement", "quantize.target", "limit", "gate"]
+NO_TORCH = [
+    "errors",
+    "progress",
+    "storage",
+    "document",
+    "yaml_file",
+    "architecture",
+    "data.spec",
+    "measurement",
+    "quantize.target",
+    "limit",
+    "gate",
+]
 """Values: importing them imports no torch, at whatever depth."""
 
 
@@ -37,7 +57,12 @@ def modules():
 
 
 def layer(name):
-    found = [(len(known), rank) for rank, layer in enumerate(LAYERS) for known in layer if name == known or name.startswith(f"{known}.") and known]
+    found = [
+        (len(known), rank)
+        for rank, layer in enumerate(LAYERS)
+        for known in layer
+        if name == known or (known and name.startswith(f"{known}."))
+    ]
     assert found, f"{name} is in no layer"
     return max(found)[1]
 
@@ -47,7 +72,11 @@ def imports(path, name):
     known = {module for module, _ in modules()}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.removeprefix("compress").lstrip(".") for alias in node.names if alias.name.split(".")[0] == "compress")
+            yield from (
+                alias.name.removeprefix("compress").lstrip(".")
+                for alias in node.names
+                if alias.name.split(".")[0] == "compress"
+            )
         elif isinstance(node, ast.ImportFrom):
             source = f"cli{'.' if node.module else ''}{node.module or ''}" if node.level else node.module or ""
             if not node.level and source.split(".")[0] != "compress":

@@ -40,6 +40,9 @@ def test_a_limits_file_is_read_in_its_order(tmp_path: Path) -> None:
         ("metric: latency\n    min_speedup: 0x", "limits.0.min_speedup: 0x is no bound for latency: it has to be above zero."),
         ("metric: size\n    max: -1KB", "-1KB is no bound for size: it has to be above zero."),
         ("metric: latency_ratio\n    max: 1x", "unknown metric 'latency_ratio'"),
+        ("metric: size\n    max: 1KB\n    batch: 64", "size is the same for every batch; leave batch out."),
+        ("metric: macs\n    max: 1M\n    runtime: onnxruntime", "macs is the same for every runtime; leave runtime out."),
+        ("metric: parity\n    min_ratio: 1x", "parity is a share of hops that passed; limit it with min"),
         ("metric: size\n    max: 1KB\n    batch: 0", "limits.0.batch: Input should be greater than or equal to 1 (it is 0)"),
         ("metric: size\n    max: 1KB\n    level: fatal", "limits.0.level: Input should be 'error' or 'warn' (it is 'fatal')"),
     ],
@@ -83,16 +86,16 @@ def test_limits_do_not_change() -> None:
 
 
 @pytest.mark.parametrize("name", limit.PRESETS)
-def test_every_preset_is_there_by_name(name: str) -> None:
+def test_every_preset_is_there_by_name_and_says_who_set_it(name: str) -> None:
     assert limit.preset(name)
+    assert limit.PRESETS[name].source.startswith("https://")
+
+
+def test_the_tiny_benchmark_asks_for_85_per_cent() -> None:
+    [demand] = limit.preset("mlperf-tiny-ic")
+    assert (demand.metric, demand.bound.value, demand.bound.upper) == ("top1", 85, False)
 
 
 def test_an_unknown_preset_is_named_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown preset 'mlperf': did you mean mlperf-tiny-ic"):
         limit.preset("mlperf")
-
-
-@pytest.mark.parametrize("name", limit.DEMANDS)
-def test_every_option_has_an_example_that_is_a_limit(name: str) -> None:
-    metric, bound, example = limit.DEMANDS[name]
-    assert Limit.model_validate({"metric": metric, bound: example}).bound.name == bound

@@ -66,7 +66,7 @@ def test_a_wrong_recipe_is_refused_with_its_place(tmp_path, text, message):
 
 
 def test_an_unknown_recipe_gets_the_names_there_are(tmp_path):
-    with pytest.raises(UsageError, match="unknown recipe 'digit'.*digits"):
+    with pytest.raises(UsageError, match=r"unknown recipe 'digit'.*digits"):
         recipe.find("digit")
     with pytest.raises(CompressError, match=r"there is no recipe .*none.yaml"):
         recipe.find(str(tmp_path / "none.yaml"))

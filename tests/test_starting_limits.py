@@ -5,7 +5,7 @@ import pytest
 import recorded
 
 from compress import gate, limit
-from compress.measurement import Entry
+from compress.measurement import Entry, Measurement
 from compress.report import report as reports
 from compress.starting_limits import starting_limits
 
@@ -42,6 +42,17 @@ def test_every_kind_of_figure_gets_a_limit(tmp_path: Path) -> None:
     (tmp_path / "gate.yaml").write_text(starting_limits(report))
     found = {each.metric for each in limit.read(tmp_path / "gate.yaml")}
     assert found == {"top1", "size", "parameters", "macs", "peak_memory", "integer_macs", "latency"}
+
+
+def test_zeros_that_are_meant_and_a_whole_ledger_get_a_limit(tmp_path: Path) -> None:
+    candidate = recorded.pruned()
+    for share, said in ((62.57, "metric: sparsity, min: 62.5%}  # recorded: 62.57 %"), (1.5, "")):
+        sparse = replace(candidate, measurements=(*candidate.measurements, Measurement("sparsity", (share,))))
+        report = reports.from_recordings([recorded.write(tmp_path / "m", recorded.entry(), sparse)])
+        text = starting_limits(report)
+        assert said in text
+        assert ("sparsity" in text) == bool(said)
+        assert "metric: parity, min: 100%}  # recorded: 2 hops passed" in text
 
 
 @pytest.mark.parametrize(

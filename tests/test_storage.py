@@ -38,7 +38,11 @@ def test_a_missing_folder_is_said(tmp_path):
 def test_a_full_disk_is_said_and_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.bin"
     storage.write_bytes(path, b"old")
-    with pytest.raises(ResourceError, match="the disk is full"), storage.writing(path), open("/dev/full", "wb") as full:
+    with (
+        pytest.raises(ResourceError, match="the disk is full"),
+        storage.writing(path),
+        Path("/dev/full").open("wb") as full,
+    ):
         full.write(b"new")
     assert path.read_bytes() == b"old"
 

@@ -40,6 +40,7 @@ def test_a_checkpoint_is_known_by_its_fingerprint_and_counted(digits):
     assert figures(found) == {
         "size": path.stat().st_size,
         "parameters": sum(each.numel() for each in learnt.values()),
+        "sparsity": 0.0,
         # by hand: stem, halving, block, halving, block, classifier
         "macs": 32**2 * 288 * 1 + 16**2 * 32 * 288 + 2 * 16**2 * 32 * 288 + 8**2 * 64 * 288 + 2 * 8**2 * 64 * 576 + 640,
     }

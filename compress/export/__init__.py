@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from compress.runtime.session import Images
 
 EXPORTERS = {
-    "onnx": "compress.export.onnx:made",
+    "onnx": "compress.export.made:as_it_is",
     "openvino": "compress.export.openvino:made",
     "tensorrt": "compress.export.tensorrt:made",
 }
@@ -49,13 +49,19 @@ def export(
     from compress.build import structure
     from compress.export.onnx import export as to_onnx
     from compress.macs import macs, parameters
+    from compress.sparsity import sparsity
 
     if format not in EXPORTERS:
         raise unknown("format", format, EXPORTERS)
     module, _, function = EXPORTERS[format].partition(":")
     exporter = cast(Exporter, getattr(importlib.import_module(module), function))
     architecture = checkpoint.architecture
-    content, kept = _in_precision(to_onnx(checkpoint, user), architecture.precision, settings, images)
+    if settings.precision not in (None, "fp16", "bf16", architecture.precision):
+        raise UsageError(
+            f"{settings.precision} was asked for, and the checkpoint is held in {architecture.precision}. "
+            "Give a checkpoint that compress quantize wrote for int8, and the one before it for fp32."
+        )
+    content, kept = _in_precision(to_onnx(checkpoint, user), settings, images)
     made = exporter(content, settings, path)
     floating = structure(architecture, user)
     artifact = Artifact(
@@ -77,6 +83,7 @@ def export(
         parts={name: storage.digest_bytes(part) for name, part in made.parts.items()},
         settings=dict(made.settings),
         kept=kept,
+        sparsity=sparsity(checkpoint.weights),
     )
     for name, part in {**made.parts, **made.beside}.items():
         storage.write_bytes(path.with_name(name), part)
@@ -85,18 +92,11 @@ def export(
     return artifact
 
 
-def _in_precision(
-    content: bytes, held: str, settings: Settings, images: "Images | None"
-) -> tuple[bytes, tuple[Refusal, ...]]:
-    """The graph in the precision asked for, and the layers that stay FP32."""
-    if settings.precision in (None, held):
+def _in_precision(content: bytes, settings: Settings, images: "Images | None") -> tuple[bytes, tuple[Refusal, ...]]:
+    """The graph in half precision where that was asked for, and the layers that stay FP32."""
+    if settings.precision != "fp16" and settings.precision != "bf16":
         return content, ()
-    if settings.precision == "fp16" or settings.precision == "bf16":
-        from compress.export.half import convert
+    from compress.export.half import convert
 
-        half = convert(content, settings.precision, images)
-        return half.content, half.kept
-    raise UsageError(
-        f"{settings.precision} was asked for, and the checkpoint is held in {held}. "
-        "Give a checkpoint that compress quantize wrote for int8, and the one before it for fp32."
-    )
+    half = convert(content, settings.precision, images)
+    return half.content, half.kept

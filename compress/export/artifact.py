@@ -17,7 +17,6 @@ KIND, FORMAT = "compress artifact", 1
 FileName = Annotated[Path, pydantic.PlainSerializer(lambda path: path.name, return_type=str)]
 """A path of which only the file's own name is ever written down."""
 
-
 FileWord = Annotated[str, pydantic.Field(pattern=r"^[^/\\]+$")]
 """The name of a file in the same folder."""
 
@@ -30,7 +29,8 @@ class Artifact:
     file was quantized for. `input_shape` is (channels, height, width), `macs` counts one image. `dataset`
     carries what is done to an image before the network sees it. `tools` are the versions that wrote the file.
     `parts` are the files beside it that it is not whole without, each with its digest; `size_bytes` counts them.
-    `settings` say how it was made, and `kept` the layers that stay FP32 in half precision.
+    `settings` say how it was made, and `kept` the layers that stay FP32 in half precision. `sparsity` is the
+    share of the checkpoint's weights that are zero, in per cent.
     """
 
     path: FileName
@@ -49,6 +49,7 @@ class Artifact:
     parts: dict[FileWord, str] = pydantic.Field(default_factory=dict)
     settings: dict[str, str] = pydantic.Field(default_factory=dict)
     kept: tuple[Refusal, ...] = ()
+    sparsity: float | None = pydantic.Field(default=None, ge=0, le=100)
 
 
 @dataclass(frozen=True, config=STRICT)

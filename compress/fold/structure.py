@@ -76,6 +76,5 @@ def strip(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
 
 
 def _word(target: object) -> str:
-    return getattr(target, "_opname", None) or (
-        target if isinstance(target, str) else getattr(target, "__name__", str(target))
-    )
+    """What a call is named: its operator, or where it is none, its input."""
+    return str(getattr(target, "_opname", None) or getattr(target, "__name__", target))

@@ -32,7 +32,7 @@ def insert(
     no float copy of what is held as integers, and cannot be trained. Raises CompressError where the edges,
     the integers or the scales do not fit the network.
     """
-    bare = target(quantization.target).bare
+    bare, quantizers = target(quantization.target).bare, _quantizers(weights)
     traced = trace(network, input_shape)
     if operators(traced) != quantization.operators:
         raise CompressError(
@@ -40,7 +40,6 @@ def insert(
             "version of torch, or of the network's code. Quantize it again from the checkpoint before."
         )
     sequence = calls(traced)
-    quantizers = _quantizers(weights)
     held = {str(node.target): attribute(traced, node) for node in traced.graph.nodes if node.op == "get_attr"}
     quantized: dict[tuple[Any, ...], fx.Node] = {}
     taken: set[tuple[int, int]] = set()

@@ -24,9 +24,12 @@ ENDS = {A.relu.default, A.hardtanh.default, A.clamp.default}
 ANSWERS = {A.softmax.int, A._softmax.default, A.log_softmax.int, A._log_softmax.default}
 """What may stand between the logits and the network's output."""
 MOVES: tuple[Kind, ...] = ("reshape", "slice", "split", "pad", "cat")
+"""And what may rearrange them."""
 MULTIPLIES = {
     A.conv1d.default,
+    A.conv1d.padding,
     A.conv3d.default,
+    A.conv3d.padding,
     A.conv_transpose1d.default,
     A.conv_transpose2d.input,
     A.conv_transpose3d.input,
@@ -36,6 +39,7 @@ MULTIPLIES = {
     A.bmm.default,
     A.addmm.default,
     A.baddbmm.default,
+    A.einsum.default,
     A.scaled_dot_product_attention.default,
 }
 """Multiply-accumulates that no target here is given as integers."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from compress.errors import CompressError
 from compress.quantize.target import Kind
 from compress.trace import follow
 
@@ -47,12 +48,20 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> fx.GraphModu
     """The calls of a network in inference mode, for any batch size, in the one form that integers are placed in.
 
     Nothing is computed in place; SiLU, hardswish and means over the image are the calls that runtimes
-    have integer kernels for. Raises CompressError where torch.export cannot follow the network.
+    have integer kernels for. Raises CompressError where torch.export cannot follow the network, or the
+    network chooses while it runs which calls to make.
     """
     program = follow(network, input_shape).run_decompositions(
         {A.silu.default: _silu, A.hardswish.default: _hardswish, A.mean.dim: _mean}
     )
     graph_module: fx.GraphModule = program.module(check_guards=False)
+    if not all(
+        isinstance(attribute(graph_module, node), Tensor) for node in graph_module.graph.find_nodes(op="get_attr")
+    ):
+        raise CompressError(
+            "this network chooses while it runs which calls to make (torch.cond or the like), and integers are placed "
+            "in one fixed sequence. Write that part without the choice."
+        )
     for call in calls(graph_module):
         if call.target is A.adaptive_avg_pool2d.default:
             _even_pool(call)
@@ -84,11 +93,9 @@ def put_argument(call: fx.Node, position: int, value: fx.Node) -> None:
     call.args = pytree.tree_unflatten(flat, layout)
 
 
-def attribute(graph_module: nn.Module, node: fx.Node) -> Tensor:
-    """The tensor that a `get_attr` node reads."""
-    found: Any = reduce(getattr, str(node.target).split("."), graph_module)
-    tensor: Tensor = found
-    return tensor
+def attribute(graph_module: nn.Module, node: fx.Node) -> Any:
+    """What a `get_attr` node reads: in a traced graph, always a tensor."""
+    return reduce(getattr, str(node.target).split("."), graph_module)
 
 
 def title(call: fx.Node) -> str:

@@ -71,9 +71,7 @@ class Quantize(Step):
                 f"no calibration image of {len(absent)} of the {len(data.spec.classes)} classes: {', '.join(absent[:3])}"
             )
         if result.silent:
-            notes.append(
-                f"{result.silent} activations were zero for every calibration image, and will be for every other"
-            )
+            notes.append(f"{result.silent} activations were zero for every calibration image, and will stay so")
         return Change(architecture, weights, result.refusals, tuple(notes), {"logit_distance": (distance,)})
 
 

@@ -70,25 +70,14 @@ TARGETS = {
             runtime="OpenVINO on a CPU",
             activations=Integers("uint8", 0, 255, symmetric=False),
             weights=_WEIGHTS,
-            bias="int32",
-            residual="both",
-            computed=frozenset({"conv", "linear", "add", "mul", "sigmoid", "average-pool"}),
-            carried=_MOVES,
-            bare=frozenset({"pad"}),
-            spares=frozenset(
-                {"activation-type", "unused-range", "bias-type", "residual", "rounded-twice", "float-island"}
-            ),
-        ),
-        Target(
-            name="openvino",
-            runtime="OpenVINO on a CPU",
-            activations=Integers("uint8", 0, 255, symmetric=False),
-            weights=_WEIGHTS,
             bias="float",
             residual="both",
             # Its own elementwise kernels are faster on floats than between two roundings.
             computed=frozenset({"conv", "linear", "add", "average-pool"}),
             carried=_MOVES,
+            spares=frozenset(
+                {"activation-type", "unused-range", "bias-type", "residual", "rounded-twice", "float-island"}
+            ),
         ),
         Target(
             name="tensorrt",

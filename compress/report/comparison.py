@@ -34,7 +34,8 @@ class Accuracy:
         if self.paired is None:
             return "not tested: no answers image by image"
         p = f"p = {self.paired.p:.2g}" if self.paired.p >= 0.001 else "p < 0.001"
-        return f"difference shown, {p}" if self.paired.shown else f"no difference shown, {p}"
+        low, high = self.paired.interval.low, self.paired.interval.high
+        return f"{low:+.2f} to {high:+.2f}, {'' if self.paired.shown else 'no '}difference shown, {p}"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from compress.measurement import METRICS, Environment, Hop
 from compress.quantity import show
 from compress.report import figures
 from compress.report.candidate import Candidate, Sample, unique
-from compress.report.comparison import Row, Speed, headline, under
+from compress.report.comparison import Accuracy, Row, Speed, headline, under
 from compress.report.report import Report
 from compress.report.table import Cell, Table, Tone, printable, table
 
@@ -110,24 +110,23 @@ def _speedup(each: Speed) -> Cell:
 
 def repeats(compared: Sequence[Row]) -> Table | None:
     """Mean and spread of subjects of one name, such as one recipe with several seeds; None where there are none."""
-    named: dict[tuple[str, ...], dict[str, float]] = {}
+    named: dict[tuple[str, ...], dict[str, Accuracy]] = {}
     for row in compared:
         subject = row.candidate.subject
         if row.accuracy:
             alike = (subject.name, subject.network, subject.format, subject.precision)
-            named.setdefault(alike, {})[subject.digest] = row.accuracy.value
+            named.setdefault(alike, {})[subject.digest] = row.accuracy
     lines = []
     for (name, *_), found in named.items():
-        if len(found) > 1:
-            values = list(found.values())
+        values = [accuracy.value for accuracy in found.values()]
+        changes = [accuracy.change for accuracy in found.values() if accuracy.change is not None]
+        if len(values) > 1:
             mean, deviation = figures.spread(values)
+            change = show(figures.spread(changes)[0], "pp") if len(changes) == len(values) else ""
             extent = f"{show(min(values), '%')} to {show(max(values), '%')}"
-            lines.append([name, str(len(values)), show(mean, "%"), f"{deviation:.2f} points", extent])
-    return (
-        table("Several of one name", ["Subject|", "Runs", "Mean top-1", "Standard deviation", "Range"], lines)
-        if lines
-        else None
-    )
+            lines.append([name, str(len(values)), show(mean, "%"), change, f"{deviation:.2f} points", extent])
+    columns = ["Subject|", "Runs", "Mean top-1", "Mean change", "Standard deviation", "Range"]
+    return table("Several of one name", columns, lines) if lines else None
 
 
 def parity(compared: Sequence[Row]) -> Table | None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 RUNTIMES = {
     "torch": "compress.runtime.torch:open_checkpoint",
     "onnxruntime": "compress.runtime.onnxruntime:open_onnx",
+    "openvino": "compress.runtime.openvino:open_openvino",
+    "tensorrt": "compress.runtime.tensorrt:open_tensorrt",
     "null": "compress.runtime.null:open_null",
 }
 """Each runtime and the function that opens a file for it: (path, threads=, device=, user=) -> Session."""

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from compress.data.chance import drawing_from
 from compress.train.loop import Mix
@@ -15,6 +14,8 @@ def mixing(classes: int, mixup: float, cutmix: float, probability: float) -> Mix
     l is drawn from Beta(strength, strength) for each batch, and j is the neighbour of i. A strength of 0 is none.
     (https://arxiv.org/abs/1710.09412; https://arxiv.org/abs/1905.04899.)
     """
+    from torchvision.transforms import v2  # slow to import, and most runs mix nothing
+
     strengths = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
     ways = [way(alpha=strength, num_classes=classes) for way, strength in strengths if strength]
 

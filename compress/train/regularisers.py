@@ -1,17 +1,19 @@
 """The probabilities of a network's own random layers, set for training; no weight is touched and no layer added."""
 
+import pkgutil
+
 from torch import nn
-from torchvision.ops import DropBlock2d, DropBlock3d, StochasticDepth
 
 from compress.errors import CompressError
 
-KINDS: dict[str, tuple[type[nn.Module], ...]] = {
-    "dropout": (nn.Dropout, nn.AlphaDropout),
-    "spatial_dropout": (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout),
-    "drop_block": (DropBlock2d, DropBlock3d),
-    "stochastic_depth": (StochasticDepth,),
+KINDS = {
+    "dropout": "torch.nn:Dropout torch.nn:AlphaDropout",
+    "spatial_dropout": "torch.nn:Dropout1d torch.nn:Dropout2d torch.nn:Dropout3d torch.nn:FeatureAlphaDropout",
+    "drop_block": "torchvision.ops:DropBlock2d torchvision.ops:DropBlock3d",
+    "stochastic_depth": "torchvision.ops:StochasticDepth",
 }
-"""Each kind's layers. (https://jmlr.org/papers/v15/srivastava14a.html, https://arxiv.org/abs/1411.4280,
+"""Each kind's layers; torchvision, slow to import, is only where one of its own is asked for.
+(https://jmlr.org/papers/v15/srivastava14a.html, https://arxiv.org/abs/1411.4280,
 https://arxiv.org/abs/1810.12890, https://arxiv.org/abs/1603.09382.)"""
 
 
@@ -21,9 +23,10 @@ def regularise(network: nn.Module, kind: str, probability: float) -> int:
     Of L stochastic-depth layers, layer l gets probability * l / L, as in its paper. Raises CompressError
     where the network has no layer of the kind.
     """
-    layers = [module for module in network.modules() if isinstance(module, KINDS[kind])]
+    types = layers_of(kind)
+    layers = [module for module in network.modules() if isinstance(module, types)]
     if not layers:
-        names = " or ".join(each.__name__ for each in KINDS[kind])
+        names = " or ".join(each.__name__ for each in types)
         raise CompressError(
             f"{kind} {probability} was asked for, and the network has no layer of that kind ({names}); none is added to a "
             f"network that comes without. Leave `{kind}` out."
@@ -32,3 +35,8 @@ def regularise(network: nn.Module, kind: str, probability: float) -> int:
         share = number / len(layers) if kind == "stochastic_depth" else 1.0
         layer.p = probability * share  # type: ignore[assignment]  # each of these layers keeps its probability there
     return len(layers)
+
+
+def layers_of(kind: str) -> tuple[type[nn.Module], ...]:
+    """The types of layer that belong to a kind."""
+    return tuple(pkgutil.resolve_name(name) for name in KINDS[kind].split())

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-
 from compress.cli import main as command_line
+from safetensors.torch import save_file
 
 COMMANDS = list(command_line.COMMANDS)
 

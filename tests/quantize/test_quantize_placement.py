@@ -1,7 +1,6 @@
 """Integers are where the target wants them, and every layer left in float has a reason."""
 
 import pytest
-import torch
 from quantizable import CASES, NETWORKS, SHAPE, case, images
 from torch import nn
 from torch.nn import functional

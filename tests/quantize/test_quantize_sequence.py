@@ -1,5 +1,7 @@
 """The form in which quantization reads a network: the same function, with nothing in place."""
 
+from functools import cache
+
 import pytest
 import torch
 from quantizable import NETWORKS, SHAPE, images, network
@@ -10,6 +12,12 @@ from compress.errors import CompressError
 from compress.quantize.sequence import A, arguments, batch_norm, calls, operators, put_argument, title, trace
 
 SINGLE = 2.0**-23
+
+
+@cache
+def traced(name):
+    """A small network, and its trace."""
+    return network(name), trace(network(name), SHAPE)
 
 
 def called(module, shape=SHAPE):
@@ -30,18 +38,18 @@ class Do(nn.Module):
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("count", [1, 7])
 def test_tracing_keeps_the_logits_for_any_batch(name, count):
-    made, x = network(name), images(count)
+    (made, graph), x = traced(name), images(count)
     with torch.no_grad():
-        exact, traced = made(x), trace(made, SHAPE)(x)
+        exact, again = made(x), graph(x)
     # A mean as an average pool sums the same numbers in another order; nothing else differs.
     tolerance = 16 * 16 * SINGLE * exact.abs().max()
-    assert (traced - exact).abs().max() <= tolerance
-    assert (traced - 1.01 * exact).abs().max() > tolerance
+    assert (again - exact).abs().max() <= tolerance
+    assert (again - 1.01 * exact).abs().max() > tolerance
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_nothing_is_computed_in_place_or_dropped_out(name):
-    titles = {title(call) for call in calls(trace(network(name), SHAPE))}
+    titles = {title(call) for call in calls(traced(name)[1])}
     assert not [word for word in titles if "_." in word or "dropout" in word or "silu" in word or "hardswish" in word]
 
 
@@ -77,13 +85,13 @@ def test_the_digest_depends_on_the_wiring_and_not_on_the_object():
 
 
 def test_an_argument_inside_a_list_can_be_read_and_replaced():
-    traced = trace(Do(lambda x: torch.cat([x, x.relu()], 1)), SHAPE)
-    relu, cat = calls(traced)
+    graph = trace(Do(lambda x: torch.cat([x, x.relu()], 1)), SHAPE)
+    relu, cat = calls(graph)
     assert arguments(cat)[1] is relu
     put_argument(cat, 0, relu)
-    traced.recompile()
+    graph.recompile()
     x = images()
-    assert torch.equal(traced(x), torch.cat([x.relu(), x.relu()], 1))
+    assert torch.equal(graph(x), torch.cat([x.relu(), x.relu()], 1))
 
 
 def test_a_network_that_cannot_be_followed_names_the_line():
@@ -92,3 +100,11 @@ def test_a_network_that_cannot_be_followed_names_the_line():
 
     with pytest.raises(CompressError, match=r"test_quantize_sequence\.py:\d+"):
         trace(Do(branch), SHAPE)
+
+
+def test_a_network_that_chooses_between_branches_is_refused():
+    def choose(x):
+        return torch.cond(x.sum() > 0, lambda value: value + 1, lambda value: value - 1, (x,))
+
+    with pytest.raises(CompressError, match="chooses while it runs which calls to make"):
+        trace(Do(choose), SHAPE)

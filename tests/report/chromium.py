@@ -62,6 +62,13 @@ class Browser:
     def evaluate(self, expression: str) -> Any:
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
+    def axe(self, source: str) -> dict[str, Any]:
+        """What axe-core, given as its JavaScript, says of the page: https://github.com/dequelabs/axe-core."""
+        self.evaluate(source)
+        answer = self.call("Runtime.evaluate", expression="axe.run()", awaitPromise=True, returnByValue=True)
+        found: dict[str, Any] = answer["result"]["value"]
+        return found
+
     def picture(self) -> bytes:
         return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png")["data"])
 

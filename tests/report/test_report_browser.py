@@ -1,6 +1,7 @@
 """The page in a real browser; skipped where no Chromium is installed."""
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,33 @@ def test_every_plot_is_drawn_in_the_colours_of_the_page(browser: Browser, page: 
         ground = np.median(drawn)
         assert (ground > 250) if scheme == "light" else (ground < 40)
         assert 0.01 < (abs(drawn - ground) > 80).mean() < 0.3  # lines and letters, neither none nor a blot
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The source of axe-core, where the environment names its axe.min.js."""
+    path = os.environ.get("COMPRESS_AXE")
+    if not path:
+        pytest.skip("COMPRESS_AXE does not name an axe.min.js (npm install axe-core)")
+    return Path(path).read_text()
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_axe_finds_nothing(browser: Browser, page: Path, axe: str, width: int, scheme: str) -> None:
+    browser.open(page, width, scheme)
+    found = browser.axe(axe)
+    assert [(each["id"], each["impact"]) for each in found["violations"]] == []
+    assert len(found["passes"]) > 20
+
+
+def test_axe_would_find_something(browser: Browser, page: Path, axe: str, tmp_path: Path) -> None:
+    worse = tmp_path / "worse.html"
+    worse.write_text(
+        page.read_text().replace(' lang="en"', "").replace('role="img" aria-label', 'role="img" data-label')
+    )
+    browser.open(worse, 1600)
+    found = {each["id"] for each in browser.axe(axe)["violations"]}
+    assert {"html-has-lang", "role-img-alt"} <= found
 
 
 @pytest.mark.parametrize("width", [400, 1600])

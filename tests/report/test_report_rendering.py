@@ -163,7 +163,7 @@ def test_several_of_one_name_are_shown_with_mean_and_spread(tmp_path: Path) -> N
         [recorded.run(tmp_path, recorded.entry(), seed(1, 90.8), seed(2, 90.9), seed(3, 91.0))]
     )
     text = rendering.markdown(report)
-    assert "| resnet20-half-int8 | 3 | 90.90 % | 0.10 points | 90.80 % to 91.00 % |" in text
+    assert "| resnet20-half-int8 | 3 | 90.90 % | -0.83 pp | 0.10 points | 90.80 % to 91.00 % |" in text
 
 
 def test_the_json_holds_raw_samples_and_nothing_computed(report: Report) -> None:

@@ -28,9 +28,40 @@ def write_null(path: Path) -> Path:
     return path
 
 
-WRITERS = {"torch": write_checkpoint, "onnxruntime": small_onnx.write, "null": write_null}
-CLASSES = {"torch": 10, "onnxruntime": 5, "null": 3}
-INSIDE = {"torch": "conv1", "onnxruntime": "convolved", "null": "images"}
+def write_openvino(path: Path) -> Path:
+    pytest.importorskip("openvino")
+    from compress.export import openvino
+    from compress.export.settings import DEFAULT
+
+    path = path.with_suffix(".xml")
+    made = openvino.made(small_onnx.model().SerializeToString(), DEFAULT, path)
+    path.write_bytes(made.content)
+    path.with_suffix(".bin").write_bytes(made.parts["file.bin"])
+    return path
+
+
+def write_engine(path: Path) -> Path:
+    import torch
+
+    pytest.importorskip("tensorrt_rtx")
+    if not torch.cuda.is_available():
+        pytest.skip("an engine runs on a GPU, and there is none here")
+    from compress import checkpoint
+    from compress.export import export
+
+    return export(checkpoint.load(write_checkpoint(path)), path.with_suffix(".engine"), "tensorrt").path
+
+
+WRITERS = {
+    "torch": write_checkpoint,
+    "onnxruntime": small_onnx.write,
+    "openvino": write_openvino,
+    "tensorrt": write_engine,
+    "null": write_null,
+}
+DEVICES = {"tensorrt": "cuda"}
+CLASSES = {"torch": 10, "onnxruntime": 5, "openvino": 5, "tensorrt": 10, "null": 3}
+INSIDE = {"torch": "conv1", "onnxruntime": "convolved", "openvino": "convolved", "tensorrt": "logits", "null": "images"}
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)
@@ -41,7 +72,7 @@ def name(request):
 @pytest.fixture(scope="module")
 def session(name, tmp_path_factory):
     path = WRITERS[name](tmp_path_factory.mktemp(name) / "file")
-    with closing(open_session(name, path)) as opened:
+    with closing(open_session(name, path, device=DEVICES.get(name, "cpu"))) as opened:
         yield opened
 
 

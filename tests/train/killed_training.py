@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torchvision.transforms.v2  # noqa: F401  # here, and not once in every child
 
-import compress.train.mixing  # here, and not once in every child
 import compress.train.training  # noqa: F401
 from compress import checkpoint as files
 from compress.architecture import Architecture

@@ -40,14 +40,14 @@ def test_the_loss_is_the_weighted_distance_of_what_the_layers_answered_and_reach
     student, teacher = network(4), network(4)
     images = torch.rand(3, 1, 7, 7, generator=torch.Generator().manual_seed(0))
     loss = matched(student, teacher, "hint")
-    assert loss.item() == pytest.approx(2 * float((student[0](images) - teacher[0](images)).square().mean()), rel=1e-5)
+    assert loss.item() == pytest.approx(2 * (student[0](images) - teacher[0](images)).square().mean().item(), rel=1e-5)
     loss.backward()
     assert student[0].weight.grad.abs().sum() > 0
     assert teacher[0].weight.grad is None
 
 
 def test_attention_takes_a_narrower_student_and_hint_does_not():
-    assert float(matched(network(2), network(4), "attention")) > 0
+    assert matched(network(2), network(4), "attention").item() > 0
     with pytest.raises(CompressError, match=r"layer 0 answers \(3, 2, 6, 6\) in the student.*or use attention"):
         matched(network(2), network(4), "hint")
 

@@ -7,7 +7,7 @@ from torch import nn
 from torchvision import models
 
 from compress.errors import CompressError
-from compress.train.regularisers import KINDS, regularise
+from compress.train.regularisers import KINDS, layers_of, regularise
 
 
 @pytest.mark.parametrize(("kind", "count"), [("dropout", 1), ("spatial_dropout", 1), ("drop_block", 2)])
@@ -17,7 +17,7 @@ def test_every_layer_of_a_kind_is_set_and_no_weight_or_other_layer_is_touched(ki
     assert regularise(network, kind, 0.3) == count
     for module in network.modules():
         if hasattr(module, "p"):
-            assert module.p == (0.3 if isinstance(module, KINDS[kind]) else 0.0)
+            assert module.p == (0.3 if isinstance(module, layers_of(kind)) else 0.0)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     images = torch.rand(2, 3, 8, 8)
     network.train()

@@ -7,15 +7,17 @@ from torchvision.ops import DropBlock2d, StochasticDepth
 
 from compress.architecture import Architecture
 from compress.checkpoint import Checkpoint
-from compress.data.arrays import Part, assemble
+from compress.data.arrays import COLOUR, GREY, ArraySplit, Part
+from compress.data.spec import DatasetSpec
+from compress.data.splits import LearningData
 from compress.networks import UserNetwork, create
 from compress.pipeline import Resources
 
 CLASSES = ("red", "green", "blue")
 
 
-def task(count=96, channels=3, classes=CLASSES, seed=0):
-    """8x8 images that are brighter in one channel, or at another height, for each class; LearningData."""
+def task(count=86, channels=3, classes=CLASSES, seed=0):
+    """8x8 images that are a little brighter in one channel, or at another height, for each class; LearningData."""
     chance = np.random.default_rng(seed)
 
     def part(count):
@@ -26,9 +28,13 @@ def task(count=96, channels=3, classes=CLASSES, seed=0):
                 image[:, :, label % 3] += 15
             else:
                 image[2 * label : 2 * label + 2] += 60
-        return Part(images.astype(np.uint8), labels.astype(np.int64))
+        return ArraySplit(Part(images.astype(np.uint8), labels.astype(np.int64)), np.arange(count))
 
-    return assemble("tiny", part(count), part(30), tuple(classes), seed).learning
+    spec = DatasetSpec(
+        "tiny", tuple(classes), (channels, 8, 8), COLOUR if channels == 3 else GREY, f"sha256:{count}-{seed}"
+    )
+    train = part(count)
+    return LearningData(spec, train, part(15), train)
 
 
 class Block(nn.Module):

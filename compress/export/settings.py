@@ -1,0 +1,41 @@
+"""How a checkpoint is exported, as a value; each format reads what concerns it."""
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from compress.architecture import STRICT
+from compress.errors import UsageError
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+PackageName = Literal["tensorrt", "tensorrt_rtx"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Settings:
+    """What is asked of an export; `precision` of every format, the rest of an engine.
+
+    `precision` None is what the checkpoint is held in. `batches` are the fewest images at a time, the number an
+    engine is tuned for, and the most; `compute_capability` is that of its GPU ("8.6"), None the GPU here;
+    `workspace` is the most memory, in bytes, one of its layers may use while it runs; `tolerated` the share of
+    its layers, 0 to 1, that may be built in another type than was asked for. `package` chooses between the two
+    TensorRT packages where both are installed.
+    """
+
+    precision: Precision | None = None
+    batches: tuple[int, int, int] = (1, 8, 64)
+    compute_capability: str | None = None
+    workspace: int = 2**30
+    tolerated: float = 0.0
+    package: PackageName | None = None
+
+    def __post_init__(self) -> None:
+        least, tuned, most = self.batches
+        if not 1 <= least <= tuned <= most:
+            raise UsageError(
+                f"batches of {least}, {tuned} and {most} images were asked for. "
+                "Give the fewest at a time, the number to tune for and the most, in this order."
+            )
+
+
+DEFAULT = Settings()

@@ -1,0 +1,1 @@
+"""What in an ONNX file, whoever made it, costs speed or exactness in the runtime it is meant for."""

@@ -1,0 +1,152 @@
+"""Sessions of OpenVINO's own files and of ONNX files, run by OpenVINO on the CPU."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from compress import storage
+from compress.errors import CompressError, UsageError, missing_extra, unknown
+from compress.export import onnx_file
+from compress.networks import UserNetwork
+from compress.runtime.session import Images, Inside, Logits, require_fit
+
+TELEMETRY = "openvino_telemetry"
+
+
+def library() -> ModuleType:
+    """OpenVINO, without its telemetry; raises ResourceError where it is not installed.
+
+    Importing it sends an event to its makers and leaves a client number in the home folder, without asking;
+    where its telemetry package cannot be imported it uses a stub of its own that does neither.
+    """
+    if TELEMETRY not in sys.modules:
+        sys.modules[TELEMETRY] = cast(ModuleType, None)
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        raise missing_extra("openvino", "openvino", "OpenVINO") from error
+    return cast(ModuleType, openvino)
+
+
+def open_openvino(
+    path: Path, *, threads: int = 1, device: str = "cpu", user: UserNetwork | None = None
+) -> "OpenvinoSession":
+    """A session of `NAME.xml` with its `NAME.bin`, or of an ONNX file; each file is read once, here.
+
+    `user` is not needed for a file. Raises UsageError for another device than the cpu.
+    """
+    if device != "cpu":
+        raise UsageError(
+            f"the device {device!r} was asked for, and OpenVINO is used on the CPU only. Give --device cpu."
+        )
+    if path.suffix == ".onnx":
+        return OpenvinoSession(onnx_file.read(path), threads=threads, what=f"the ONNX file {path}")
+    content = storage.read_bytes(path, "OpenVINO file")
+    weights = storage.read_bytes(path.with_suffix(".bin"), "weights of the OpenVINO file")
+    return OpenvinoSession(content, weights, threads=threads, what=f"the OpenVINO file {path}")
+
+
+class OpenvinoSession:
+    """A session of the bytes of an OpenVINO file and its weights, or of ONNX bytes alone.
+
+    What is not integers is computed in FP32, whatever the processor would rather do. `what` names the file in
+    errors. Raises CompressError where OpenVINO refuses the graph or it is no classifier of images.
+    """
+
+    def __init__(self, content: bytes, weights: bytes = b"", *, threads: int = 1, what: str = "the graph") -> None:
+        self._read = partial(_read, library(), content, weights, what)
+        self._compile = partial(_compile, library(), threads, what)
+        model = self._read()
+        self.batch, self.input_shape = _input(model, what)
+        self._request = self._compile(model).create_infer_request()
+
+    def __call__(self, images: Images) -> Logits:
+        """The logits of a batch."""
+        require_fit(images, self.input_shape, self.batch)
+        logits: Logits = self._request.infer([images], share_inputs=True)[0]
+        return logits
+
+    def outputs(self, names: Sequence[str]) -> Inside:
+        """Tensors by their name in the graph, from a second session that gives them as outputs."""
+        model = self._read()
+        known = {name for call in model.get_ops() for output in call.outputs() for name in output.get_names()}
+        for name in names:
+            if name not in known:
+                raise unknown("tensor", name, known)
+        model.add_outputs(list(names))
+        request = self._compile(model).create_infer_request()
+
+        def look(images: Images) -> dict[str, Any]:
+            require_fit(images, self.input_shape, self.batch)
+            request.infer([images], share_inputs=True)
+            return {name: request.get_tensor(name).data.copy() for name in names}
+
+        return look
+
+    def close(self) -> None:
+        """Let go of the graph and its memory."""
+        del self._request, self._read
+
+
+def _read(openvino: Any, content: bytes, weights: bytes, what: str) -> Any:
+    """OpenVINO's model of some bytes, which it is never given as a path."""
+    try:
+        return openvino.Core().read_model(content, weights) if weights else openvino.Core().read_model(content)
+    except RuntimeError as error:
+        raise _refused(openvino, what, error) from error
+
+
+def _compile(openvino: Any, threads: int, what: str, model: Any) -> Any:
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+        # A pinned thread would stay on its core while another runtime is measured beside it.
+        "ENABLE_CPU_PINNING": False,
+    }
+    try:
+        return openvino.Core().compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        raise _refused(openvino, what, error) from error
+
+
+def _refused(openvino: Any, what: str, error: RuntimeError) -> CompressError:
+    return CompressError(
+        f"OpenVINO {version(openvino)} refuses {what}: {reason(error)}. Export it again, or use another runtime."
+    )
+
+
+def version(openvino: Any) -> str:
+    """OpenVINO's version without its build."""
+    return str(openvino.__version__).partition("-")[0]
+
+
+def reason(error: RuntimeError) -> str:
+    """What OpenVINO says of a failure, without the places in its own source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(
+        line for line in lines if line and not line.startswith(("Exception from", "Check '", "To "))
+    ).rstrip(".")
+
+
+def _input(model: Any, what: str) -> tuple[int | None, tuple[int, int, int]]:
+    """The batch size (None where it is free) and the image shape the model takes."""
+    shape = model.inputs[0].get_partial_shape() if len(model.inputs) == 1 else []
+    if len(shape) != 4 or any(extent.is_dynamic for extent in list(shape)[1:]) or len(model.outputs) != 1:
+        found = ", ".join(
+            f"{each.get_any_name()}: {each.get_partial_shape()}" for each in (*model.inputs, *model.outputs)
+        )
+        raise CompressError(
+            f"{what} is no classifier of images: it has {found or 'no inputs'}. "
+            "It needs one input (N, C, H, W), of which only N may be free, and one output."
+        )
+    batch, channels, height, width = shape
+    return (None if batch.is_dynamic else batch.get_length()), (
+        channels.get_length(),
+        height.get_length(),
+        width.get_length(),
+    )

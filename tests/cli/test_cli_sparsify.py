@@ -1,0 +1,68 @@
+"""The commands that zero weights and that measure what can go, in this process."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from compress.cli import main as command_line
+
+from compress import checkpoint as files
+from compress.errors import UsageError
+
+
+def run(*words, json_too=True):
+    """What a command prints with --json; errors are raised."""
+    words = [*map(str, words), "--data", "digits", *(["--json"] if json_too else [])]
+    if words[0] != "import":
+        words += ["--threads", "1"]
+    done = CliRunner().invoke(command_line.compress, words, standalone_mode=False, catch_exceptions=False)
+    if done.exception:
+        raise done.exception
+    return json.loads(done.stdout) if json_too else done.stdout
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("zeroing") / "base.safetensors"
+    run("import", "--network", "digits_cnn", "--untrained", "-o", path)
+    return path
+
+
+def test_sensitivity_is_stored_and_drawn_beside_the_checkpoint_and_read_by_sparsify(untrained):
+    found = run("sensitivity", untrained, "--structure", "weights", "--images", "16")
+    path = untrained.with_name("base.sensitivity.weights.json")
+    assert found["output"] == str(path)
+    assert json.loads(path.read_text())["kind"] == "compress sensitivity"
+    assert "<svg" in untrained.with_name("base.sensitivity.weights.svg").read_text()
+    text = run("sensitivity", untrained, "--structure", "weights", "--images", "16", json_too=False)
+    assert "block3.conv2" in text
+    assert "16 validation images" in " ".join(text.split())
+    sparse = untrained.with_name("sparse.safetensors")
+    words = ["sparsify", untrained, "--sparsity", "0.5", "--allocation", "sensitivity", "--images", "16", "-o", sparse]
+    made = run(*words)
+    assert "are zero (50.0" in made["record"]["notes"][0]
+    with pytest.raises(UsageError, match="images was 16 and is 17"):
+        run(*words, "--images", "17")
+
+
+def test_settings_of_the_training_are_given_by_name(untrained):
+    sparse = untrained.with_name("trained.safetensors")
+    words = ["sparsify", untrained, "--structure", "2:4", "--epochs", "1", "--training", "rate=0.01"]
+    made = run(*words, "--training", "batch=512", "--training", "class-weights=balanced", "-o", sparse)
+    training = made["record"]["settings"]["training"]
+    assert (training["rate"], training["batch"], training["class_weights"]) == (0.01, 512, ["balanced"])
+    assert files.load(sparse).architecture.masked[0] == "conv2"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("rat=0.1", "unknown setting 'rat': did you mean rate"),
+        ("rate", "'rate' is no setting. Write KEY=VALUE"),
+        ("rate=fast", "--training rate: Input should be a valid number"),
+        ("epochs=3", "sparsify: give epochs beside training"),
+    ],
+)
+def test_a_wrong_setting_is_named(untrained, tmp_path, setting, words):
+    with pytest.raises(UsageError, match=words):
+        run("sparsify", untrained, "--sparsity", "0.5", "--epochs", "1", "--training", setting, "-o", tmp_path / "out")

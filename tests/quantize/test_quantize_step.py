@@ -1,0 +1,204 @@
+"""The step: what it asks for, what it says, and a checkpoint that is the same network in any process."""
+
+import dataclasses
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from compress import checkpoint as files
+from compress.architecture import Architecture
+from compress.build import build, structure
+from compress.checkpoint import Checkpoint
+from compress.data.arrays import ArraySplit, Part
+from compress.data.load import load
+from compress.data.normalise import normalise
+from compress.errors import CompressError, UsageError
+from compress.export.onnx import export
+from compress.fold.step import Fold
+from compress.pipeline import Resources
+from compress.quantize.step import Quantize, _distance
+from compress.runtime.onnxruntime import OnnxSession
+from compress.storage import digest_bytes
+
+
+@cache
+def learning():
+    """The digits, to calibrate on."""
+    return load("digits").learning
+
+
+@cache
+def folded():
+    """A network for the digits with random weights, its batch norms folded."""
+    architecture = Architecture("compress", "digits_cnn", {"num_classes": 10}, (1, 32, 32))
+    network = structure(architecture)
+    with torch.no_grad():
+        network.train()(normalise(next(learning().train.batches(256))[0], learning().spec.preprocessing))
+    return Fold()(Checkpoint(architecture, network.state_dict(), learning().spec))
+
+
+@cache
+def quantized():
+    """The same, quantized as asked for by default but on fewer images."""
+    return Quantize(images=96, batch=32)(folded(), Resources(learning()))
+
+
+@cache
+def exported():
+    """The same as ONNX."""
+    return export(quantized())
+
+
+def calibrating_on(images, labels):
+    """Resources whose calibration images (N, H, W, C) are these."""
+    split = ArraySplit(Part(images, labels), np.arange(len(images)))
+    return Resources(dataclasses.replace(learning(), calibration=split))
+
+
+def digits(count):
+    """Real digits as (N, H, W, C)."""
+    return next(learning().calibration.batches(count))[0].numpy().transpose(0, 2, 3, 1)
+
+
+def test_every_layer_is_quantized_and_the_history_says_on_what():
+    result = quantized()
+    assert result.architecture.precision == "int8"
+    assert result.architecture.quantization.target == "onnxruntime-cpu"
+    assert result.history[-1].notes == ("calibrated on 96 images",)
+    assert result.history[-1].refusals == ()
+    assert not [name for name in result.weights if name.endswith("weight")]
+    (distance,) = result.history[-1].figures["logit_distance"]
+    assert 0 < distance < 0.2
+
+
+def test_the_images_decide_and_neither_the_seed_nor_the_batch_size_does():
+    again = Quantize(images=96, batch=7)(folded(), Resources(learning(), seed=5))
+    other = Quantize(images=32, batch=32)(folded(), Resources(learning()))
+    assert again.fingerprint == quantized().fingerprint != other.fingerprint
+
+
+def test_progress_counts_the_images():
+    told = []
+    resources = Resources(learning(), progress=lambda task, done, total, detail="": told.append((task, done, total)))
+    Quantize(images=50, batch=20)(folded(), resources)
+    assert told == [("calibrate", 20, 50), ("calibrate", 40, 50), ("calibrate", 50, 50)]
+
+
+AGAIN = """
+import sys, numpy, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from compress import checkpoint
+from compress.build import build
+from compress.export.onnx import export
+from compress.storage import digest_bytes
+folder = Path(sys.argv[1])
+found = checkpoint.load(folder / "quantized.safetensors")
+with torch.no_grad():
+    logits = build(found)(torch.from_numpy(numpy.load(folder / "images.npy")))
+assert "torchao" not in sys.modules, "torchao was imported"
+assert numpy.array_equal(logits.numpy(), numpy.load(folder / "logits.npy")), "the logits differ"
+print(digest_bytes(export(found)))
+"""
+
+
+def test_another_process_without_torchao_has_the_same_logits_and_the_same_onnx(tmp_path):
+    images = normalise(next(learning().validation.batches(32))[0], learning().spec.preprocessing)
+    with torch.no_grad():
+        logits = build(quantized())(images)
+    files.save(quantized(), tmp_path / "quantized.safetensors")
+    np.save(tmp_path / "images.npy", images.numpy())
+    np.save(tmp_path / "logits.npy", logits.numpy())
+    ran = subprocess.run([sys.executable, "-c", AGAIN, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == digest_bytes(exported())
+
+
+def test_onnxruntime_computes_every_layer_in_integers():
+    assert OnnxSession(exported()).integer_macs() == 100
+
+
+def test_the_file_holds_every_weight_in_one_byte():
+    weights = [tensor for tensor in onnx.load_model_from_string(exported()).graph.initializer if len(tensor.dims) > 1]
+    assert len(weights) == len([name for name in quantized().weights if name.endswith("weight.integer")])
+    assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.INT8}
+
+
+def test_few_images_missing_classes_and_silent_activations_are_said():
+    weights = {name: tensor.clone() for name, tensor in folded().weights.items()}
+    weights["conv1.bias"] -= 1e4
+    silenced = dataclasses.replace(folded(), weights=weights)
+    result = Quantize(images=64)(silenced, calibrating_on(digits(1), np.zeros(1, np.int64)))
+    assert result.history[-1].notes == (
+        "calibrated on 1 images",
+        "64 calibration images were asked for, and there are no more than 1",
+        "no calibration image of 9 of the 10 classes: 1, 2, 3",
+        "1 activations were zero for every calibration image, and will stay so",
+    )
+
+
+@pytest.mark.parametrize("images", [np.zeros((8, 32, 32, 1), np.uint8), np.full((8, 32, 32, 1), 200, np.uint8)])
+def test_images_that_show_nothing_are_refused(images):
+    with pytest.raises(CompressError, match="the 8 calibration images show nothing"):
+        Quantize()(folded(), calibrating_on(images, np.arange(8)))
+
+
+def test_no_images_at_all_are_refused():
+    with pytest.raises(CompressError, match="the 0 calibration images show nothing"):
+        Quantize()(folded(), calibrating_on(np.zeros((0, 32, 32, 1), np.uint8), np.zeros(0, np.int64)))
+
+
+def test_data_is_needed():
+    with pytest.raises(UsageError, match="quantize needs images"):
+        Quantize()(folded())
+
+
+def test_images_of_another_size_are_refused():
+    spec = dataclasses.replace(learning().spec, image_shape=(3, 32, 32))
+    with pytest.raises(CompressError, match="3x32x32"):
+        Quantize()(folded(), Resources(dataclasses.replace(learning(), spec=spec)))
+
+
+def test_quantizing_twice_is_refused():
+    with pytest.raises(CompressError, match="quantize needs an unquantized network"):
+        Quantize()(quantized(), Resources(learning()))
+
+
+def test_a_network_that_was_not_folded_is_refused():
+    unfolded = dataclasses.replace(folded(), architecture=dataclasses.replace(folded().architecture, folded=None))
+    with pytest.raises(CompressError, match="fold it first"):
+        Quantize()(unfolded, Resources(learning()))
+
+
+@pytest.mark.parametrize("settings", [{"images": 0}, {"batch": 0}, {"target": "gpu"}, {"observer": "max"}])
+def test_settings_that_mean_nothing_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        Quantize(**settings)
+
+
+def test_a_network_that_cannot_be_had_back_from_its_checkpoint_is_refused():
+    """No input is known that leads there: two different networks stand for one."""
+    one, other = torch.nn.Linear(4, 2), torch.nn.Linear(4, 2)
+    with pytest.raises(CompressError, match="cannot be had back from its checkpoint"):
+        _distance(torch.randn(3, 4), one, one, other)
+
+
+def test_resnet20_on_cifar10_keeps_its_accuracy(cifar10, resnet20_weights):
+    """Within 0.3 points on 2,000 images: the standard error of such a difference, where 1 % of the answers change, is 0.2."""
+    from safetensors.torch import load_file
+
+    data = load(f"npz:{cifar10}")
+    architecture = Architecture("compress", "resnet20", {"num_classes": 10}, (3, 32, 32))
+    before = Fold()(Checkpoint(architecture, load_file(resnet20_weights), data.spec))
+    after = Quantize(images=256)(before, Resources(data.learning))
+    images, labels = next(data.test.batches(2000))
+    x = normalise(images, data.spec.preprocessing).numpy()
+    session, reference = OnnxSession(export(after)), OnnxSession(export(before))
+    top1, exact = (100 * np.mean(each(x).argmax(1) == labels.numpy()) for each in (session, reference))
+    assert session.integer_macs() == 100
+    assert abs(top1 - exact) <= 0.3
