@@ -6,10 +6,10 @@ writes it, and reports read it.
 """
 
 import math
+import statistics
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pydantic
 from pydantic.dataclasses import dataclass
 
@@ -105,10 +105,12 @@ class Measurement:
     @property
     def median(self) -> float:
         """The middle of the samples."""
-        return float(np.median(self.values))
+        return float(statistics.median(self.values))
 
     def percentile(self, share: float) -> float:
         """The sample below which `share` per cent of the samples lie, 0 to 100."""
+        import numpy as np
+
         return float(np.percentile(self.values, share))
 
 

@@ -1,10 +1,10 @@
 """Repairing a graph as far as that keeps what it computes, and proving it in ONNX Runtime.
 
 The function an INT8 graph stands for is itself with real numbers in place of its integers: nothing rounded, and
-nothing cut off but where a ReLU has been left to the integers, which then start at zero. Its noise is how far its logits are from that, over how much those differ between
-images: |g(x) - r(x)| / |r(x) - mean r|. A repair stays if the logits stay, or, where it rounds elsewhere, if the
-noise does. A bound on the logits alone would mean nothing there: an input changed by a millionth moves those of
-an INT8 graph further than most repairs do.
+nothing cut off but where a ReLU has been left to the integers, which then start at zero. Its noise is how far its
+logits are from that, over how much those differ between images: |g(x) - r(x)| / |r(x) - mean r|. A repair stays
+if the logits stay, or, where it rounds elsewhere, if the noise does. A bound on the logits alone would mean
+nothing there: an input changed by a millionth moves those of an INT8 graph further than most repairs do.
 """
 
 from collections.abc import Collection
@@ -52,9 +52,9 @@ class Repaired:
 
 
 def repair(content: bytes, target: Target, images: Images | None = None, ignore: Collection[str] = ()) -> Repaired:
-    """A graph of checked ONNX bytes with every repair that keeps what it computes, proved a rule at a time; none for rules ignored.
+    """A graph of checked ONNX bytes with every repair that keeps what it computes, proved a rule at a time.
 
-    `images` are what the proof is run on, (N, C, H, W) as the graph takes them; without any, it is run on noise.
+    Nothing is done about rules ignored. `images` are what the proof is run on, (N, C, H, W) as the graph takes them; without any, it is run on noise.
     Raises CompressError where there is something to repair and the graph cannot be run, or has one answer for all
     images, which proves nothing.
     """

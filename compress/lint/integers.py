@@ -105,10 +105,7 @@ def weight_type(model: ir.Model, target: Target) -> Iterator[Finding]:
             cost, why = "refused", f"its scales run along axis {found.axis}, and its output channels along axis {axis}."
             repair = again
         elif found.scale.size == 1 and values.shape[axis] > 1:
-            cost, why = (
-                "inexact",
-                f"one scale serves {values.shape[axis]} output channels: the small ones are rounded away.",
-            )
+            cost, why = "inexact", f"one scale serves {values.shape[axis]} channels: the small ones are rounded away."
             repair = "Quantize again with a scale for each channel (onnxruntime.quantization: per_channel=True)."
         else:
             continue
@@ -151,8 +148,8 @@ def bias_type(model: ir.Model, target: Target) -> Iterator[Finding]:
                 title(node),
                 "bias-type",
                 "wrong",
-                f"the scale of its bias is {other:.3g} times that of input times weight: {target.runtime} adds the integers "
-                "as they are (before 1.27), or computes the layer in float.",
+                f"the scale of its bias is {other:.3g} times that of input times weight: older versions of {target.runtime} "
+                "add the integers as they are, newer ones compute the layer in float.",
                 "Store the bias on the scale of input times weight (--fix).",
             )
 
@@ -179,12 +176,9 @@ def bias_overflow(model: ir.Model, target: Target) -> Iterator[Finding]:
     for node in layers(model):
         bias, unit, held = real_bias(node), sum_scale(node), weight(node.inputs[1])
         values = constant(real(held)) if held is not None else None
-        if (
-            bias is None
-            or unit is None
-            or values is None
-            or (target.bias == "float" and weight(node.inputs[2]) is None)
-        ):
+        if bias is None or unit is None or values is None:
+            continue
+        if target.bias == "float" and weight(node.inputs[2]) is None:
             continue
         sums = values.size // values.shape[output_axis(node, values.ndim)] * LARGEST_PRODUCT
         needed = np.abs(bias / unit)

@@ -35,7 +35,8 @@ def not_quantized(model: ir.Model, target: Target) -> Iterator[Finding]:
     for node in layers(model):
         missing = ["its input"] * any(activation(value) is None for value in tensors(node))
         missing += ["its weight"] * (constant(node.inputs[1]) is not None)
-        missing += ["its output"] * (not _written(node))
+        # Where biases stay float, so may what is added to them: the products are integers all the same.
+        missing += ["its output"] * (target.bias == "int32" and not _written(node))
         if missing:
             yield Finding(
                 title(node),
@@ -87,8 +88,9 @@ def rounded_branches(model: ir.Model, target: Target) -> Iterator[tuple[ir.Node,
     """Additions a target fuses with the layer on one branch, and the value by which they read that layer rounded."""
     for node in model.graph:
         sides = tensors(node) if kind(node) == "add" and target.residual == "shortcut" else []
-        if len(sides) > 1 and all(map(activation, sides)):
-            yield from ((node, value) for value in [*filter(_own, sides)][:1])
+        value = next(filter(_own, sides), None) if len(sides) > 1 and all(map(activation, sides)) else None
+        if value is not None:
+            yield node, value
 
 
 def _own(value: ir.Value) -> bool:
@@ -106,7 +108,7 @@ def rounded_twice(model: ir.Model, target: Target) -> Iterator[Finding]:
             title(node),
             "rounded-twice",
             "slow",
-            f"{following.op_type} {title(following)} is behind it, which {target.runtime} would compute in the same kernel.",
+            f"{title(following)} follows, which {target.runtime} would compute in the kernel before.",
             "Remove this Q/DQ and keep the one after the activation (--fix).",
         )
 

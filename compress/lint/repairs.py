@@ -95,7 +95,7 @@ def share_scales(model: ir.Model, target: Target) -> int:
     """Behind an operator that only moves numbers, the scale there was before it."""
     done = 0
     for _, before, after in rescaled(model, target):
-        if len(before) == 1 and _plain(after):
+        if len(before) == 1 and len(before[0].inputs) == 3 and _plain(after):
             for place in (1, 2):
                 _regrid(model, after, before[0].inputs[place], place)
             done += 1

@@ -33,7 +33,7 @@ RULES: dict[str, Rule] = {
 def lint(content: bytes, target: Target, ignore: Collection[str] = ()) -> tuple[Finding, ...]:
     """What in a graph of checked ONNX bytes costs something in a target, but for rules ignored or spared; () for nothing.
 
-    Raises UsageError for an ignored rule there is not.
+    The inside of branches and loops is not looked at. Raises UsageError for an ignored rule there is not.
     """
     for name in ignore:
         if name not in RULES:

@@ -137,6 +137,11 @@ def test_rules_ignored_and_rules_spared_are_not_repaired():
     assert repair(content, OPENVINO).content == content
 
 
+def test_a_batch_norm_in_training_is_not_folded():
+    content, target, *_ = BROKEN["a batch norm in training"]
+    assert repair(content, target).content == content
+
+
 def test_every_repair_is_that_of_a_rule():
     assert set(REPAIRS) < set(RULES)
     assert set(REPAIRS) > ROUNDS

@@ -78,15 +78,16 @@ def normed(training=0, quantized=False, reads="conv"):
     return graph.bytes(value)
 
 
-def bare(missing):
+def bare(missing, dtype=UINT8):
     """An integer convolution, then one with something left in float."""
-    graph = Graph()
-    value = graph.held(graph.conv(graph.held("images"), "first", bias="int32"), 0.1)
+    graph = Graph(dtype=dtype, zero=128 if dtype == UINT8 else 0)
+    bias = "int32" if dtype == UINT8 else "float"
+    value = graph.held(graph.conv(graph.held("images"), "first", bias=bias), 0.1)
     value = graph.node("Neg", value, name="negative") if missing == "its input" else value
     if missing == "its weight":
         value = graph.node("Conv", value, graph.store("w", np.ones((4, 4, 1, 1), np.float32)), name="second")
     else:
-        value = graph.conv(value, "second", inputs=4, bias="int32", bias_scale=0.1 * 0.01)
+        value = graph.conv(value, "second", inputs=4, bias=bias, bias_scale=0.1 * 0.01)
     value = value if missing == "its output" else graph.held(value, 0.1)
     return graph.bytes(graph.node("Neg", value, name="last"))
 
@@ -135,6 +136,7 @@ SOUND = {
     "a pool on one scale": (moved("MaxPool", 0.1, kernel_shape=[2, 2]), CPU),
     "a concat on one scale": (moved("Concat", 0.1, axis=1), CPU),
     "a kernel the target has": (between("Sigmoid"), CPU),
+    "a float output on a GPU": (bare("its output", INT8), TRT),
     "a float bias on any scale": (symmetric(scale=1e-11), TRT),
     "one batch size": (one_conv(shape=(2, 3, 8, 8)), CPU),
     "a batch norm that cannot be folded": (normed(reads="relu"), CPU),
