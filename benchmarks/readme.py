@@ -21,9 +21,8 @@ def filled(text: str) -> str:
 
 
 def drawn(report: Path) -> str:
-    """A report's first table and its times, as Markdown."""
-    compared = rows(read(report))
-    return f"{table.markdown(contents.comparison(compared))}\n{table.markdown(contents.speed(compared))}"
+    """A report's first table, as Markdown."""
+    return table.markdown(contents.comparison(rows(read(report))))
 
 
 if __name__ == "__main__":
