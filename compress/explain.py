@@ -5,6 +5,7 @@ from pathlib import Path
 
 from compress import checkpoint, storage
 from compress.checkpoint import Header, Record
+from compress.recipe import STEPS, step_class
 from compress.sparsity import weight_of, zeros
 
 Explanation = dict[str, str | list[str]]
@@ -58,9 +59,21 @@ def _masks(path: Path, header: Header) -> list[str]:
 
 
 def _line(number: int, record: Record) -> str:
-    settings = ", ".join(f"{key}={value}" for key, value in record.settings.items() if value is not None)
+    usual = _defaults(record.step)
+    chosen = {
+        key: value for key, value in record.settings.items() if value not in (None, []) and value != usual.get(key)
+    }
+    settings = ", ".join(f"{key}={value}" for key, value in chosen.items())
     left = [f"left alone {refusal.layer}: {refusal.reason}" for refusal in record.refusals]
-    return "\n     ".join([f"{number}. {record.step} ({settings})", *record.notes, *left])
+    return "\n     ".join([f"{number}. {record.step}{f' ({settings})' if settings else ''}", *record.notes, *left])
+
+
+def _defaults(step: str) -> dict[str, object]:
+    """A step's settings as they are where nobody chose them; what is said of a step are the others."""
+    if step not in STEPS:
+        return {}
+    fields = step_class(step).model_fields
+    return {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
 
 
 def _artifact(path: Path) -> Explanation:

@@ -13,19 +13,16 @@ import torch
 
 from compress import storage
 from compress.errors import CheckFailed, CompressError, ResourceError, UsageError, unknown
-from compress.export.artifact import read_sidecar, sidecar
-from compress.export.engine_layers import Layer, layers
+from compress.export.artifact import read_sidecar
+from compress.export.engine_layers import Layer, built, layers
 from compress.export.made import Made
 from compress.export.settings import DEFAULT, Settings
 from compress.lint.rules import lint
 from compress.quantize.target import TARGETS
-from compress.runtime.tensorrt import Package, errors, load, logger, package
+from compress.runtime.tensorrt import LISTING, Package, errors, load, logger, package
 
 TIMING_CACHE = "timing_cache"
 """Under which word a sidecar holds the digest of the timing cache."""
-
-LISTING = "Layers:"
-"""How the builder's list of an engine's layers begins."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,15 @@ def made(content: bytes, settings: Settings, path: Path) -> Made:
 
 def earlier(path: Path, cache: str) -> bytes:
     """The timing cache beside an engine, if it is the one that engine's sidecar names: native code reads it."""
-    if not (sidecar(path).exists() and path.exists() and path.with_name(cache).exists()):
+    place = path.with_name(cache)
+    if not place.exists():
         return b""
-    content = path.with_name(cache).read_bytes()
-    return content if read_sidecar(path).settings.get(TIMING_CACHE) == storage.digest_bytes(content) else b""
+    content = place.read_bytes()
+    try:
+        named = read_sidecar(path).settings.get(TIMING_CACHE)
+    except CompressError:  # no engine is there, or half of one: then nothing vouches for the cache
+        return b""
+    return content if named == storage.digest_bytes(content) else b""
 
 
 def _verdict(found: tuple[Layer, ...]) -> str:
@@ -105,7 +107,7 @@ def build(content: bytes, settings: Settings = DEFAULT, timing_cache: bytes = b"
     config.add_optimization_profile(_profile(builder, network, settings.batches))
     if chosen.builds_anywhere:
         config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(library.ComputeCapability, _member(capability)), 0)
+        config.set_compute_capability(getattr(library.ComputeCapability, f"SM{capability.replace('.', '')}"), 0)
     else:
         # One from another GPU or version is not taken, and the build starts with none.
         config.set_timing_cache(config.create_timing_cache(timing_cache), False)
@@ -115,16 +117,16 @@ def build(content: bytes, settings: Settings = DEFAULT, timing_cache: bytes = b"
             f"{chosen.name} {chosen.version} could not build the engine: {errors(log)}. "
             "Give it a larger workspace or a smaller largest batch, or export the network as ONNX."
         )
-    content_built = bytes(plan)
-    found = layers(content, _listing(chosen, content_built, capability, log))
+    engine = bytes(plan)
+    found = layers(content, _listing(chosen, engine, capability, log))
     require_asked(found, settings.tolerated)
     return Engine(
-        plan=content_built,
+        plan=engine,
         package=chosen.name,
         version=chosen.version,
         compute_capability=capability,
         timing_cache=b"" if chosen.builds_anywhere else bytes(config.get_timing_cache().serialize()),
-        log="".join(f"{severity}: {message}\n" for severity, message in log.lines if _kept(severity, message)),
+        log="".join(f"{severity}: {message}\n" for severity, message in log.lines),
         layers=found,
     )
 
@@ -155,11 +157,6 @@ def _capability(chosen: Package, asked: str | None) -> str:
     if wanted not in words:
         raise unknown("compute capability", wanted, words)
     return wanted
-
-
-def _member(capability: str) -> str:
-    """What TensorRT calls a compute capability: "8.6" is SM86."""
-    return "SM" + capability.replace(".", "")
 
 
 def _require_computed(content: bytes) -> None:
@@ -196,15 +193,12 @@ def _profile(builder: Any, network: Any, batches: tuple[int, int, int]) -> Any:
     return profile
 
 
-def _listing(chosen: Package, plan: bytes, capability: str, log: Any) -> str:
-    """The engine's layers as TensorRT lists them: on its GPU the engine's own list, elsewhere the builder's."""
+def _listing(chosen: Package, engine: bytes, capability: str, log: Any) -> str:
+    """The engine's layers as TensorRT lists them: on its GPU the engine's own list, else the builder's."""
+    listing = ""
     if torch.cuda.is_available() and torch.cuda.get_device_capability() == tuple(map(int, capability.split("."))):
-        return load(plan, chosen, "the engine just built").listing(chosen.library)
-    return "\n".join(message for _, message in log.lines if message.startswith(LISTING))
-
-
-def _kept(severity: str, message: str) -> bool:
-    return severity != "VERBOSE" or message.startswith(LISTING)
+        listing = load(engine, chosen, "the engine just built").listing(chosen.library)
+    return listing if built(listing) else "\n".join(each for _, each in log.lines if each.startswith(LISTING))
 
 
 def require_asked(found: tuple[Layer, ...], tolerated: float) -> None:

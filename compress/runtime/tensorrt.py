@@ -20,6 +20,9 @@ from compress.export.settings import PackageName
 from compress.networks import UserNetwork
 from compress.runtime.session import Images, Inside, Logits, require_fit
 
+LISTING = "Layers:"
+"""How the builder's list of an engine's layers begins."""
+
 
 @dataclass(frozen=True)
 class Package:
@@ -56,7 +59,7 @@ def package(name: PackageName | None = None) -> Package:
 
 
 def logger(library: Any) -> Any:
-    """A TensorRT logger that keeps what it is told: `lines` of (severity, message)."""
+    """A TensorRT logger that keeps what it is told, but for details other than the layers: `lines` of (severity, message)."""
 
     class Log(library.ILogger):  # type: ignore[misc]  # the class comes from a package that has no types
         def __init__(self) -> None:
@@ -65,7 +68,8 @@ def logger(library: Any) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             """Called by TensorRT, also from its own threads."""
-            self.lines.append((severity.name, message))
+            if severity.name != "VERBOSE" or message.startswith(LISTING):
+                self.lines.append((severity.name, message))
 
     return Log()
 

@@ -7,8 +7,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
+from compress.architecture import Architecture
 from compress.data.load import DATASETS, load, load_for
-from compress.errors import ResourceError, UsageError
+from compress.errors import CompressError, ResourceError, UsageError
 
 
 def all_of(split):
@@ -43,7 +44,7 @@ def test_the_test_digits_are_the_same_for_every_seed_and_hold_every_class_alike(
     assert torch.equal(all_of(digits.test)[0], all_of(other.test)[0])
     assert len(digits.test) == 360
     assert set(all_of(digits.test)[1].bincount().tolist()) <= {35, 36, 37}
-    assert digits.spec == other.spec
+    assert dataclasses.replace(digits.spec, split_seed=7) == other.spec
     assert not torch.equal(all_of(digits.learning.validation)[0], all_of(other.learning.validation)[0])
 
 
@@ -87,10 +88,23 @@ def test_a_seed_that_cannot_be_one_is_refused(seed):
         load("digits", seed=seed)
 
 
-def test_data_for_a_network_is_shown_as_the_network_was_made_for(digits):
-    other = dataclasses.replace(digits.spec, preprocessing=dataclasses.replace(digits.spec.preprocessing, mean=(0.1,)))
-    assert load_for(other, "digits").spec == other
-    assert load_for(None, "digits").spec == digits.spec
+NETWORK = Architecture("compress", "digits_cnn", {"num_classes": 10}, (1, 32, 32))
+
+
+def test_data_for_a_network_is_shown_and_cut_as_the_network_was_made_for(digits):
+    preprocessing = dataclasses.replace(digits.spec.preprocessing, mean=(0.1,))
+    other = dataclasses.replace(digits.spec, preprocessing=preprocessing, split_seed=3)
+    found = load_for(NETWORK, other, "digits")
+    assert found.spec == other
+    assert torch.equal(all_of(found.learning.validation)[0], all_of(load("digits", seed=3).learning.validation)[0])
+    assert load_for(NETWORK, None, "digits").spec == digits.spec
+
+
+def test_data_of_another_size_than_the_network_takes_is_refused():
+    with pytest.raises(
+        CompressError, match=r"the images of digits are 1x32x32, and the network .* was made for 3x32x32"
+    ):
+        load_for(dataclasses.replace(NETWORK, input_shape=(3, 32, 32)), None, "digits")
 
 
 DOWNLOADED = sorted(set(DATASETS) - {"digits", "npz", "imagefolder"})

@@ -195,6 +195,9 @@ def test_a_timing_cache_is_used_again_only_if_the_sidecar_names_it(written, tmp_
     assert earlier(path, place.name) == cache
     place.write_bytes(b"what someone else put there")
     assert earlier(path, place.name) == b""
+    place.write_bytes(cache)
+    path.write_bytes(b"half of an eng")
+    assert earlier(path, place.name) == b""
     sidecar(path).unlink()
     assert earlier(path, place.name) == b""
 

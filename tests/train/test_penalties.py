@@ -23,7 +23,7 @@ def test_squares_are_half_the_sum_of_squared_weights_and_leave_biases_and_norms_
     made = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
     made[0].weight.data = torch.tensor([[3.0, 4.0]])
     loss = squares(made, 0.1)
-    assert float(loss) == pytest.approx(0.1 / 2 * 25)
+    assert loss.item() == pytest.approx(0.1 / 2 * 25)
     loss.backward()
     assert torch.allclose(made[0].weight.grad, 0.1 * made[0].weight)
     assert made[0].bias.grad is None and made[1].weight.grad is None
