@@ -56,6 +56,12 @@ def test_the_readme_shows_the_recorded_figures():
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
+def test_the_tests_and_scripts_a_page_names_are_there(page):
+    for name in re.findall(r"`((?:tests|benchmarks|reports|models)/[\w./-]+\.\w+)`", page.read_text()):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
