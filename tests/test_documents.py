@@ -57,7 +57,7 @@ def test_the_readme_shows_the_recorded_figures():
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
 def test_the_tests_and_scripts_a_page_names_are_there(page):
-    for name in re.findall(r"`((?:tests|benchmarks|reports|models)/[\w./-]+\.\w+)`", page.read_text()):
+    for name in re.findall(r"`((?:tests|benchmarks|models)/[\w./-]+\.\w+)`", page.read_text()):
         assert (ROOT / name).exists(), name
 
 
