@@ -101,12 +101,11 @@ class Checkpoint:
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint, whole or not at all; the same checkpoint gives the same bytes."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialize
 
     description = Description(checkpoint.architecture, checkpoint.dataset, checkpoint.trained_on, checkpoint.history)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
-    with storage.writing(path) as part:
-        save_file(tensors, part, metadata={SLOT: document.dumps(KIND, FORMAT, description)})
+    storage.write_bytes(path, serialize(tensors, metadata={SLOT: document.dumps(KIND, FORMAT, description)}))
 
 
 def header(path: Path) -> Header:

@@ -4,8 +4,11 @@ Folding and quantization read it to find what follows what. It is made from the 
 never stored: `torch.export.load` can run code.
 """
 
+import contextlib
+import io
 import logging
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,16 +28,31 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> fx.GraphModu
 def follow(network: nn.Module, input_shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
     """The exported program behind `trace`, of a network that `build` gave: in inference mode, quantized or not."""
     images = torch.zeros(2, *input_shape)
-    logging.getLogger("torch.export").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _hushed():
             return torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     except Exception as error:  # torch.export raises errors of many unrelated types for code it cannot follow
         raise CompressError(
             f"torch.export cannot follow this network{_place(error)}: {str(error).strip().splitlines()[0]}. "
             "Data-dependent `if`s and loops, and shapes computed from values, have to be written without them."
         ) from error
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Without the exporter's warnings, and the graphs it prints of what it could not follow: the error says it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def module_of(node: Any) -> str:

@@ -27,9 +27,10 @@ def test_a_network_is_followed_for_any_batch():
     assert names.count("0") == 2
 
 
-def test_control_flow_on_values_is_refused_with_the_line():
+def test_control_flow_on_values_is_refused_with_the_line_and_nothing_else(capfd):
     with pytest.raises(CompressError, match=r"cannot follow this network at test_trace.py:\d+"):
         trace(Undecided(), (3, 8, 8))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_network_that_does_not_take_the_images_is_refused():

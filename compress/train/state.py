@@ -52,7 +52,7 @@ class Progressed:
 
 def save(path: Path, settings: Mapping[str, Any], run: Run, state: State) -> None:
     """Write a run's state, whole or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialize
 
     tensors = {f"network.{name}": tensor for name, tensor in run.network.state_dict().items()}
     for index, values in run.optimiser.state_dict()["state"].items():
@@ -69,8 +69,7 @@ def save(path: Path, settings: Mapping[str, Any], run: Run, state: State) -> Non
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
-    with storage.writing(path) as part:
-        save_file(plain, part, metadata={SLOT: document.dumps(KIND, FORMAT, description)})
+    storage.write_bytes(path, serialize(plain, metadata={SLOT: document.dumps(KIND, FORMAT, description)}))
 
 
 def restore(path: Path, settings: Mapping[str, Any], run: Run) -> State:

@@ -188,6 +188,22 @@ def test_progress_goes_to_stderr_in_plain_lines_where_it_is_no_terminal(tmp_path
     assert "train: wrote" in done.stdout
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="only root can make a small disk")
+def test_a_full_disk_is_said_and_nothing_is_left_on_it(tmp_path, base):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    try:
+        done = compress("fold", base, "-o", disk / "out.safetensors", "--json")
+        left = list(disk.iterdir())
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "the disk is full" in json.loads(done.stdout)["error"]["message"]
+    assert left == []
+
+
 def test_env_says_nothing_of_the_user_or_the_paths():
     text = compress("env").stdout
     assert "torch" in text
