@@ -17,6 +17,7 @@ class Prune(Step):
     """Remove the channels that are worth least, from every layer that carries them; the network really shrinks.
 
     The classifier's outputs stay, and so does every layer named among the refusals. Give exactly one target.
+    `sparsify` zeroes single weights instead, and shrinks nothing.
     """
 
     requires: ClassVar[tuple[Condition, ...]] = (UNFOLDED, UNQUANTIZED)
