@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import onnx
 
 MULTIPLIES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 
 NAMES = {"int8": "int8", "fp8|e4m3": "fp8", "bf16|bfloat16": "bf16", "fp16|half": "fp16", "fp32|float": "fp32"}
 """The words TensorRT has used for each type, the narrowest type first."""
@@ -44,13 +45,19 @@ def asked(content: bytes) -> dict[str, str]:
     graph = model.graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)}
     types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
-    integers = {
-        node.output[0]: types.get(node.input[0], 0) for node in graph.node if node.op_type == "DequantizeLinear"
-    }
+    producers = {name: node for node in graph.node for name in node.output}
+
+    def held(name: str) -> int:
+        """The type a tensor is held in, behind what dequantizes it and what only moves it."""
+        node = producers.get(name)
+        if node is None or node.op_type not in (*MOVES, "DequantizeLinear"):
+            return int(types.get(name, 0))
+        return held(node.input[0]) if node.op_type in MOVES else int(types.get(node.input[0], 0))
+
     found = {}
     for node in graph.node:
         if node.op_type in MULTIPLIES:
-            one, other = (integers.get(name, types.get(name, 0)) for name in node.input[:2])
+            one, other = held(node.input[0]), held(node.input[1])
             found[node.name] = ASKED.get(one if one == other else types.get(node.input[0], 0), "another type")
     return found
 

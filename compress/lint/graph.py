@@ -116,7 +116,11 @@ def real(node: ir.Node) -> ir.Value | None:
 
 
 def weight(value: ir.Value | None) -> ir.Node | None:
-    """The DequantizeLinear of a stored weight or bias."""
+    """The DequantizeLinear of a stored weight or bias, also of one that is only transposed behind it."""
+    producer = value.producer() if value is not None else None
+    while producer is not None and kind(producer) == "reshape":
+        value = producer.inputs[0]
+        producer = value.producer() if value is not None else None
     node = dequantizer(value)
     return node if node is not None and constant(real(node)) is not None else None
 

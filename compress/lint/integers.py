@@ -115,7 +115,8 @@ def weight_type(model: ir.Model, target: Target) -> Iterator[Finding]:
 def output_axis(node: ir.Node, rank: int) -> int:
     """The axis of a layer's weight along which its output channels lie."""
     if node.op_type == "MatMul":
-        return rank - 1
+        before = node.inputs[1].producer() if node.inputs[1] is not None else None
+        return rank - 2 if before is not None and before.op_type == "Transpose" else rank - 1
     if node.op_type == "Gemm":
         return 0 if "transB" in node.attributes and node.attributes["transB"].as_int() else 1
     return 0

@@ -48,6 +48,14 @@ def test_what_a_layer_asks_for_is_read_through_its_dequantizers():
     assert asked(named(small_onnx.CLASSIFIER.replace("BATCH", "N"))) == {"convolved": "fp32", "logits": "fp32"}
 
 
+def test_what_only_moves_numbers_does_not_hide_their_type():
+    text = small_onnx.QUANTIZED.replace("uint8 middle = {128}", "int8 middle = {0}").replace(
+        "convolved = Conv <pads = [1, 1, 1, 1]> (images_d, weight_d)",
+        "turned = Transpose <perm = [0, 1, 3, 2]> (weight_d) convolved = Conv <pads = [1, 1, 1, 1]> (images_d, turned)",
+    )
+    assert asked(named(text))["convolved"] == "int8"
+
+
 def test_a_layer_of_which_nothing_is_listed_is_not_taken_for_built():
     content = named(small_onnx.CLASSIFIER.replace("BATCH", "N"))
     assert layers(content, "") == (Layer("convolved", "fp32", None), Layer("logits", "fp32", None))

@@ -78,6 +78,15 @@ def normed(training=0, quantized=False, reads="conv"):
     return graph.bytes(value)
 
 
+def transposed():
+    """A linear layer on the channels, written as a MatMul with its weight transposed behind the dequantizer."""
+    graph = Graph(dtype=INT8, zero=0)
+    value = graph.node("Transpose", graph.held("images"), name="last", perm=[0, 2, 3, 1])
+    weight = graph.node("Transpose", graph.weight("w", (4, 3)), name="turned", perm=[1, 0])
+    value = graph.node("MatMul", graph.held(value), weight, name="matmul")
+    return graph.bytes(graph.node("Transpose", graph.held(value, 0.1), name="first", perm=[0, 3, 1, 2]))
+
+
 def bare(missing, dtype=UINT8):
     """An integer convolution, then one with something left in float."""
     graph = Graph(dtype=dtype, zero=128 if dtype == UINT8 else 0)
@@ -136,6 +145,7 @@ SOUND = {
     "a pool on one scale": (moved("MaxPool", 0.1, kernel_shape=[2, 2]), CPU),
     "a concat on one scale": (moved("Concat", 0.1, axis=1), CPU),
     "a kernel the target has": (between("Sigmoid"), CPU),
+    "a weight transposed behind its dequantizer": (transposed(), TRT),
     "a float output on a GPU": (bare("its output", INT8), TRT),
     "a float bias on any scale": (symmetric(scale=1e-11), TRT),
     "one batch size": (one_conv(shape=(2, 3, 8, 8)), CPU),
