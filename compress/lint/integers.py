@@ -7,13 +7,15 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from compress.lint.finding import Cost, Finding
-from compress.lint.graph import Grid, activation, constant, grid, layers, quantizers, real, title, weight
+from compress.lint.graph import ENDS, Grid, activation, constant, grid, layers, quantizers, real, title, weight
 from compress.quantize.target import Integers, Target
 
 HIGHEST = 2**31 - 1
 """The largest int32."""
 CENTRE = 128
 """The uint8 that stands for what 0 does in int8."""
+FAR = 1000
+"""More integers than eight bits have."""
 LARGEST_PRODUCT = 255 * 127
 AGREE = 0.01
 """Relative difference up to which ONNX Runtime takes two scales for one."""
@@ -33,20 +35,25 @@ def operator_form(model: ir.Model, target: Target) -> Iterator[Finding]:
 
 
 def activation_type(model: ir.Model, target: Target) -> Iterator[Finding]:
-    """Activations held in other integers than the runtime computes on."""
+    """Activations held in other integers than the runtime computes on, or on a scale for each channel."""
     wanted = target.activations
     for node, found in quantizers(model):
-        cost: Cost
-        if wanted.symmetric and found.zero_point.any():
-            cost, why = "refused", f"{target.runtime} has no zero points, and this one is {found.zero_point[0]}."
-        elif found.dtype == wanted.dtype:
-            continue
-        elif wanted.symmetric and found.dtype == "uint8":
-            cost, why = "wrong", f"{target.runtime} reads uint8 as int8: all above {wanted.high} scales is cut off."
-        else:
-            cost, why = "slow", f"{target.runtime} computes on {wanted.dtype}; layers next to {found.dtype} stay float."
         again = f"Quantize again with --target {target.name}."
         repair = "Move the zero point by 128 (--fix), which changes no number." if movable(found, wanted) else again
+        cost: Cost
+        if wanted.symmetric and found.zero_point.any():
+            cost, why = "refused", f"{target.runtime} has no zero points, and this one is {found.zero_point.max()}."
+        elif wanted.symmetric and found.dtype == "uint8":
+            cost, why = "wrong", f"{target.runtime} reads uint8 as int8: all above {wanted.high} scales is cut off."
+        elif found.scale.size > 1:
+            cost, why, repair = "slow", "it has a scale for each channel, so the layer behind it stays float.", again
+        elif found.dtype != wanted.dtype:
+            cost, why = (
+                "slow",
+                f"{target.runtime} computes on {wanted.dtype}, and leaves additions of {found.dtype} and what feeds them in float.",
+            )
+        else:
+            continue
         yield Finding(title(node), "activation-type", cost, why, repair)
 
 
@@ -57,34 +64,46 @@ def movable(found: Grid, wanted: Integers) -> bool:
 
 
 def unused_range(model: ir.Model, target: Target) -> Iterator[Finding]:
-    """Activations behind a ReLU with integers left over for numbers below zero."""
-    for node, found in half_used(model, target):
-        spare = int(found.zero_point[0] - np.iinfo(found.dtype).min)
+    """Activations behind a ReLU or ReLU6 with integers left over for what it has cut off."""
+    for node, _, spare, _ in half_used(model, target):
         yield Finding(
             title(node),
             "unused-range",
             "slow",
             f"{spare} of its 256 integers stand for what the activation before it cuts off, so {target.runtime} cannot "
             "leave that to the rounding, and the layer before stays float.",
-            "Put the zero point at the lowest integer, with finer steps (--fix).",
+            "Let the integers start and end where the activation does, in finer steps (--fix).",
         )
 
 
-def half_used(model: ir.Model, target: Target) -> Iterator[tuple[ir.Node, Grid]]:
-    """Every QuantizeLinear behind a ReLU or ReLU6 whose zero point is above the lowest integer for no reason of the target's."""
+def half_used(model: ir.Model, target: Target) -> Iterator[tuple[ir.Node, Grid, int, tuple[float, float]]]:
+    """Every QuantizeLinear with integers its activation leaves over: how many, and the range that would use them all.
+
+    A symmetric target leaves half of them over by its own nature.
+    """
     for node, found in quantizers(model):
-        spare = found.zero_point > np.iinfo(found.dtype).min
-        if spare.size == 1 and spare.all() and not target.activations.symmetric and _cuts(node.inputs[0]):
-            yield node, found
+        cut = _cut(node.inputs[0])
+        if cut is None or found.scale.size > 1 or target.activations.symmetric:
+            continue
+        ends, scale, zero = np.iinfo(found.dtype), float(found.scale[0]), int(found.zero_point[0])
+        # Zero itself has to stay an integer, so a range never ends before it.
+        low = max(ends.min, round(max(min(cut[0], 0.0) / scale, -FAR)) + zero)
+        high = min(ends.max, round(min(max(cut[1], 0.0) / scale, FAR)) + zero)
+        spare = low - ends.min + ends.max - high
+        if spare and high > low:
+            yield node, found, spare, ((low - zero) * scale, (high - zero) * scale)
 
 
-def _cuts(value: ir.Value | None) -> bool:
-    """Whether a value comes from an activation that lets nothing below zero through."""
+def _cut(value: ir.Value | None) -> tuple[float, float] | None:
+    """The range an activation lets through, where a value comes from one."""
     node = value.producer() if value is not None else None
-    if node is None or node.op_type != "Clip":
-        return node is not None and node.op_type == "Relu"
-    lowest = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    return lowest is not None and bool((lowest == 0).all())
+    if node is None or node.op_type not in ENDS:
+        return None
+    if node.op_type == "Relu":
+        return 0.0, np.inf
+    ends = [constant(node.inputs[place]) if len(node.inputs) > place else None for place in (1, 2)]
+    low, high = (float(end.reshape(-1)[0]) if end is not None else None for end in ends)
+    return (-np.inf if low is None else low), (np.inf if high is None else high)
 
 
 def weight_type(model: ir.Model, target: Target) -> Iterator[Finding]:
@@ -98,12 +117,12 @@ def weight_type(model: ir.Model, target: Target) -> Iterator[Finding]:
         axis = output_axis(node, values.ndim)
         again = f"Quantize again with --target {target.name}."
         cost: Cost
-        if target.weights.symmetric and (found.zero_point.any() or found.dtype != target.weights.dtype):
-            cost = "refused" if target.activations.symmetric else "slow"
-            why, repair = f"{target.runtime} wants weights in {target.weights.dtype} without a zero point.", again
+        if target.activations.symmetric and (found.zero_point.any() or found.dtype != target.weights.dtype):
+            cost, repair = "refused", again
+            why = f"{target.runtime} wants weights in {target.weights.dtype} without a zero point."
         elif found.scale.size > 1 and found.axis % values.ndim != axis:
-            cost, why = "refused", f"its scales run along axis {found.axis}, and its output channels along axis {axis}."
-            repair = again
+            cost, repair = "slow", again
+            why = f"its scales run along axis {found.axis}, not along its output channels, so it stays float."
         elif found.scale.size == 1 and values.shape[axis] > 1:
             cost, why = "inexact", f"one scale serves {values.shape[axis]} channels: the small ones are rounded away."
             repair = "Quantize again with a scale for each channel (onnxruntime.quantization: per_channel=True)."
@@ -123,7 +142,7 @@ def output_axis(node: ir.Node, rank: int) -> int:
 
 
 def bias_type(model: ir.Model, target: Target) -> Iterator[Finding]:
-    """Biases held otherwise than the runtime wants: int32 behind a DequantizeLinear, or float."""
+    """Biases the runtime does not take as they are: int32 where it adds in float, or int32 on a scale of its own."""
     for node in layers(model):
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if bias is None or activation(node.inputs[0]) is None or weight(node.inputs[1]) is None:
@@ -135,14 +154,6 @@ def bias_type(model: ir.Model, target: Target) -> Iterator[Finding]:
                 "refused",
                 f"{target.runtime} dequantizes no int32, and adds biases in float anyway.",
                 "Store the bias in float (--fix; onnxruntime.quantization: QuantizeBias=False).",
-            )
-        elif target.bias == "int32" and constant(bias) is not None:
-            yield Finding(
-                title(node),
-                "bias-type",
-                "slow",
-                f"{target.runtime} computes a layer on integers only if its bias is one too; this one stays float.",
-                "Store the bias in int32, on the scale of input times weight (--fix).",
             )
         elif target.bias == "int32" and (other := own_scale(node)) is not None:
             yield Finding(

@@ -32,19 +32,20 @@ def move_zero_points(model: ir.Model, target: Target) -> int:
 
 
 def use_range(model: ir.Model, target: Target) -> int:
-    """Behind a ReLU, the zero point at the lowest integer and the steps as fine as the range up from zero allows.
+    """Behind a ReLU or ReLU6, integers that start and end where it does, in steps as fine as that allows.
 
-    The ReLU then adds nothing to the rounding behind it; a rounding before it would be on a grid that no longer fits.
+    It then adds nothing to the rounding behind it; a rounding before it would be on a grid that no longer fits.
     """
-    found = [(node, held) for node, held in half_used(model, target) if _plain(node)]
-    for node, held in found:
+    found = [each for each in half_used(model, target) if _plain(each[0])]
+    for node, held, _, (low, high) in found:
         ends = np.iinfo(held.dtype)
-        scale = held.scale * (ends.max - held.zero_point) / (ends.max - ends.min)
-        for place, numbers in enumerate((scale.astype(np.float32), np.array(ends.min, held.dtype)), start=1):
-            name = f"{node.outputs[0].name}/{('scale', 'zero_point')[place - 1]}"
-            _regrid(model, node, _store(model, name, numbers.reshape(held.shape)), place)
+        scale = (max(high, 0.0) - min(low, 0.0)) / (ends.max - ends.min)
+        zero = ends.min - round(min(low, 0.0) / scale)
+        for place, name, number in ((1, "scale", np.float32(scale)), (2, "zero_point", np.array(zero, held.dtype))):
+            numbers = np.asarray(number).reshape(held.shape)
+            _regrid(model, node, _store(model, f"{node.outputs[0].name}/{name}", numbers), place)
     early = {following: node for node, following in rounded_early(model, target)}
-    for node, _ in found:
+    for node, *_ in found:
         before = node.inputs[0].producer()
         if before in early:
             before.replace_input_with(0, early[before].inputs[0])
@@ -52,7 +53,7 @@ def use_range(model: ir.Model, target: Target) -> int:
 
 
 def rewrite_biases(model: ir.Model, target: Target) -> int:
-    """Biases in the type the target wants: in float, or in int32 on the scale of input times weight, rounded to it."""
+    """Biases as the target takes them: in float, or those in int32 on the scale of input times weight, rounded to it."""
     done = 0
     for node in tuple(layers(model)):
         numbers, unit = real_bias(node), sum_scale(node)
@@ -61,7 +62,7 @@ def rewrite_biases(model: ir.Model, target: Target) -> int:
         bias, scale = node.inputs[2], np.broadcast_to(unit, numbers.shape)
         if target.bias == "float" and weight(bias) is not None:
             node.replace_input_with(2, _store(model, f"{bias.name}/float", numbers.astype(np.float32)))
-        elif target.bias == "int32" and _strays(node) and np.abs(numbers / scale).max() <= HIGHEST:
+        elif target.bias == "int32" and own_scale(node) is not None and np.abs(numbers / scale).max() <= HIGHEST:
             parts = {"int32": np.rint(numbers / scale).astype(np.int32), "scale": scale.astype(np.float32)}
             stored = [_store(model, f"{bias.name}/{name}", part) for name, part in parts.items()]
             held = ir.node(DEQUANTIZE, stored, {"axis": 0}, name=f"{bias.name}/{DEQUANTIZE}")
@@ -120,11 +121,6 @@ ROUNDS = frozenset({"unused-range", "rounded-twice", "residual", "shared-scale",
 def _plain(node: ir.Node) -> bool:
     """Whether nothing stands between a QuantizeLinear and what dequantizes it."""
     return all(user.op_type == DEQUANTIZE for user in users(node.outputs[0])) and len(node.inputs) == 3
-
-
-def _strays(node: ir.Node) -> bool:
-    """Whether a layer's bias is stored in float, or on a scale of its own."""
-    return weight(node.inputs[2]) is None or own_scale(node) is not None
 
 
 def _regrid(model: ir.Model, node: ir.Node, value: ir.Value | None, place: int) -> None:

@@ -27,7 +27,8 @@ class Graph:
         """A value passed through Q/DQ."""
         dtype = self.dtype if dtype is None else dtype
         zero = (self.zero if dtype == self.dtype else 0) if zero is None else zero
-        grid = self.store(f"{value}.scale", np.float32(scale)), self.store(f"{value}.zero", np.array(zero, dtype))
+        scale = np.asarray(scale, np.float32)
+        grid = self.store(f"{value}.scale", scale), self.store(f"{value}.zero", np.full(scale.shape, zero, dtype))
         return self.node(
             "DequantizeLinear", self.node("QuantizeLinear", value, *grid, name=f"{value}.q"), *grid, name=f"{value}.d"
         )

@@ -15,23 +15,24 @@ from compress.quantize.target import TARGETS
 CPU, TRT, OPENVINO = TARGETS["onnxruntime-cpu"], TARGETS["tensorrt"], TARGETS["openvino"]
 
 
-def one_conv(dtype=UINT8, zero=128, bias="int32", out_zero=None, shape=("N", 3, 8, 8), **settings):
+def one_conv(dtype=UINT8, zero=128, bias="int32", out_zero=None, shape=("N", 3, 8, 8), scales=0.1, **settings):
     """Q/DQ, a convolution, Q/DQ, and a pool that stays float because it ends in the logits."""
     graph = Graph(shape, dtype, zero)
     value = graph.conv(graph.held("images"), "conv", bias=bias, **settings)
-    return graph.bytes(graph.held(value, 0.1, out_zero))
+    return graph.bytes(graph.held(value, scales, out_zero))
 
 
 def symmetric(**settings):
     return one_conv(**{"dtype": INT8, "zero": 0, "bias": "float", **settings})
 
 
-def relu(zero, early, dtype=UINT8, middle=None):
-    """A convolution and a ReLU, with Q/DQ behind the ReLU, and `early` also before it."""
+def relu(zero, early, dtype=UINT8, middle=None, top=None, scale=0.1):
+    """A convolution and a ReLU (a ReLU6 with `top`), with Q/DQ behind the ReLU, and `early` also before it."""
     graph = Graph(dtype=dtype, zero=128 if dtype == UINT8 else 0)
     value = graph.conv(graph.held("images"), "conv", bias="int32" if dtype == UINT8 else "float")
     value = graph.held(value, 0.1, middle) if early else value
-    return graph.bytes(graph.held(graph.node("Relu", value, name="relu"), 0.1, zero))
+    ends = [graph.store("low", np.float32(0)), graph.store("high", np.float32(top))] if top else []
+    return graph.bytes(graph.held(graph.node("Clip" if top else "Relu", value, *ends, name="relu"), scale, zero))
 
 
 def residual(left, right, dtype=UINT8, end=True):
@@ -106,11 +107,12 @@ BROKEN = {
     "a zero point": (symmetric(zero=3, out_zero=0), TRT, "activation-type", "refused", ["images.q"], "Quantize again"),
     "a zero point of 128": (symmetric(dtype=UINT8, zero=128), TRT, "activation-type", "refused", ["images.q", "conv.q"], "Move"),
     "uint8 from zero": (symmetric(dtype=UINT8, zero=0), TRT, "activation-type", "wrong", ["images.q", "conv.q"], "Quantize"),
-    "a ReLU with half of its integers": (relu(128, False), CPU, "unused-range", "slow", ["relu.q"], "Put the zero point"),
+    "a ReLU with half of its integers": (relu(128, False), CPU, "unused-range", "slow", ["relu.q"], "Let the integers"),
+    "a ReLU6 with half of its integers": (relu(0, False, top=6.0, scale=12 / 255), CPU, "unused-range", "slow", ["relu.q"], "Let the"),
+    "a scale for each channel": (one_conv(scales=(0.1, 0.2, 0.3, 0.4)), CPU, "activation-type", "slow", ["conv.q"], "Quantize"),
     "one scale for a weight": (one_conv(per_channel=False), CPU, "weight-type", "inexact", ["conv"], "a scale for each channel"),
-    "the wrong axis": (one_conv(axis=1), CPU, "weight-type", "refused", ["conv"], "Quantize again"),
+    "the wrong axis": (one_conv(axis=1), CPU, "weight-type", "slow", ["conv"], "Quantize again"),
     "a uint8 weight": (symmetric(integers=UINT8, middle=128), TRT, "weight-type", "refused", ["conv"], "Quantize again"),
-    "a float bias": (one_conv(bias="float"), CPU, "bias-type", "slow", ["conv"], "Store the bias in int32"),
     "an int32 bias": (symmetric(bias="int32"), TRT, "bias-type", "refused", ["conv"], "Store the bias in float"),
     "a bias on a scale of its own": (one_conv(bias_scale=0.001), CPU, "bias-type", "wrong", ["conv"], "on the scale"),
     "a bias that does not fit": (
@@ -139,7 +141,9 @@ SOUND = {
     "uint8 on a CPU": (one_conv(), CPU),
     "symmetric int8 on a GPU": (symmetric(), TRT),
     "a ReLU that starts at its lowest integer": (relu(0, False), CPU),
+    "a ReLU6 to its end": (relu(0, False, top=6.0, scale=6.0006 / 255), CPU),
     "a ReLU on a GPU": (relu(0, False, INT8), TRT),
+    "a float bias, which it rounds itself": (one_conv(bias="float"), CPU),
     "both sides of an addition": (residual(True, True), CPU),
     "the shortcut alone": (residual(False, True, INT8), TRT),
     "a pool on one scale": (moved("MaxPool", 0.1, kernel_shape=[2, 2]), CPU),
@@ -228,6 +232,6 @@ def test_findings_are_values():
         "images.q",
         "activation-type",
         "slow",
-        "ONNX Runtime on a CPU computes on uint8; layers next to int8 stay float.",
+        "ONNX Runtime on a CPU computes on uint8, and leaves additions of int8 and what feeds them in float.",
         "Move the zero point by 128 (--fix), which changes no number.",
     )
