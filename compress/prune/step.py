@@ -104,6 +104,6 @@ class Prune(Step):
 
         if not batch_norms(network):
             return "no batch norm to recalibrate"
-        recalibrate(network.to(resources.device), batches(resources, self.images, "prune"))
+        recalibrate(network.to(resources.device), batches(resources, self.images, "prune", augmented=True))
         network.cpu()
-        return f"batch norms recalibrated on up to {self.images} images"
+        return f"batch norms recalibrated on up to {self.images} shifted and flipped images"
