@@ -115,7 +115,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=["train", "record"])
     parser.add_argument("table", choices=TABLES)
-    parser.add_argument("--weights", type=Path, required=True, help="folder with resnet20 and resnet56 weights")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        help="folder with resnet20_cifar10.safetensors and resnet56_cifar10.safetensors",
+    )
     parser.add_argument("--data", required=True)
     parser.add_argument("--keep", type=Path, required=True)
     parser.add_argument("--rows", type=int, nargs="*", help="their numbers, from 0")
@@ -137,7 +142,7 @@ def main() -> None:
 
 def start(name: str, asked: argparse.Namespace, data: Data) -> Checkpoint:
     """The trained network of a name."""
-    return import_checkpoint(asked.weights / f"{name}.safetensors", name, data.spec)
+    return import_checkpoint(asked.weights / f"{name}_cifar10.safetensors", name, data.spec)
 
 
 def train(row: Row, asked: argparse.Namespace, data: Data) -> dict[str, Any]:

@@ -21,6 +21,9 @@ NETWORKS = {
     "resnet44": "compress.networks.cifar_resnet:resnet44",
     "resnet56": "compress.networks.cifar_resnet:resnet56",
     "resnet110": "compress.networks.cifar_resnet:resnet110",
+    "mobilenetv2": "compress.networks.cifar_mobilenet:mobilenetv2",
+    "mobilenetv2_half": "compress.networks.cifar_mobilenet:mobilenetv2_half",
+    "vgg16_bn": "compress.networks.cifar_vgg:vgg16_bn",
     "digits_cnn": "compress.networks.digits_cnn:digits_cnn",
 }
 """Each name's function of (image channels, classes)."""
