@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from compress.errors import CompressError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")
 """Formats that are decoded; Pillow's others include one that starts a program (EPS runs Ghostscript)."""
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 RESIZE, CROP = 256, 224
 """What ImageNet classifiers are usually shown: the shorter side at 256 pixels, the middle 224 of it."""
@@ -43,22 +45,29 @@ class FolderSplit:
         return len(self.files)
 
     def batches(self, size: int, order: Indices | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (N, C, H, W) uint8 and labels (N,) int64, `size` at a time; decodes on several threads.
+        """Images (N, C, H, W) uint8 and labels (N,) int64, `size` at a time; several threads decode one batch ahead.
 
         Raises CompressError naming a file that is damaged or of another size.
         """
         positions = np.arange(len(self)) if order is None else order
+        batches = [positions[start : start + size] for start in range(0, len(positions), size)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(positions), size):
-                chosen = positions[start : start + size]
-                images = list(pool.map(self._image, (self.files[position] for position in chosen)))
+            decoding = self._decoding(pool, batches[0]) if batches else iter(())
+            for chosen, following in zip_longest(batches, batches[1:]):
+                images = list(decoding)
+                if following is not None:
+                    decoding = self._decoding(pool, following)
                 yield torch.from_numpy(np.stack(images)), torch.from_numpy(self.labels[chosen])
 
     def pick(self, positions: Indices) -> "FolderSplit":
         """The images at some positions, in that order."""
         return dataclasses.replace(self, files=tuple(self.files[i] for i in positions), labels=self.labels[positions])
 
-    def _image(self, path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def _decoding(self, pool: ThreadPoolExecutor, chosen: Indices) -> Iterator[Pixels]:
+        """The images at some positions, which threads begin to decode now."""
+        return pool.map(self._image, [self.files[position] for position in chosen])
+
+    def _image(self, path: Path) -> Pixels:
         image = prepare(decode(path), self.preprocessing)
         if _shape(image) != self.image_shape:
             found, expected = ("x".join(map(str, shape)) for shape in (_shape(image), self.image_shape))

@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from PIL import Image
 from torchvision.transforms._presets import ImageClassification
 
-from compress.data.folder import images_below
+from compress.data.folder import FolderSplit, images_below
 from compress.data.load import load
 from compress.data.normalise import normalise
 from compress.data.spec import Preprocessing
@@ -55,6 +56,24 @@ def test_images_are_decoded_as_they_were_written_in_any_order(tmp_path):
     expected = [np.asarray(Image.open(data.test.files[position])).transpose(2, 0, 1) for position in order]
     assert np.array_equal(images, np.stack(expected))
     assert labels.tolist() == [1, 0, 0]
+
+
+def test_the_next_batch_is_decoded_while_the_last_one_is_worked_on(tmp_path):
+    split = load(fill(tmp_path)).test
+    decoded = []
+
+    class Watched(FolderSplit):
+        def _image(self, path):
+            decoded.append(path)
+            return super()._image(path)
+
+    batches = Watched(split.files, split.labels, split.image_shape, split.preprocessing).batches(8)
+    next(batches)
+    patience = time.monotonic() + 20
+    while len(decoded) < 16 and time.monotonic() < patience:
+        time.sleep(0.001)
+    assert sorted(decoded) == sorted(split.files[:16])  # the second batch, and no further
+    batches.close()
 
 
 def test_val_is_the_test_where_there_is_no_other_and_else_the_validation(tmp_path):
