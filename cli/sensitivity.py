@@ -60,8 +60,9 @@ def sensitivity(
     from compress import document, storage
     from compress.prune import sensitivity as library
     from compress.prune.sensitivity_plot import MEANING, plot
+    from compress.sensitivity import beside
 
-    path = output_file or library.beside(checkpoint, structure)
+    path = output_file or beside(checkpoint, structure)
     options.refuse_overwriting(path, checkpoint)
     with output.progress(as_json) as progress:
         source = files.load(checkpoint)

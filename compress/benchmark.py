@@ -14,10 +14,10 @@ from compress.environment import environment
 from compress.errors import CompressError, UsageError
 from compress.interleave import Clock, Effort, Interleaved
 from compress.interval import ratio_interval
-from compress.measurement import Entry, Measurement, Recording
+from compress.measurement import Entry, Measurement, Profile, Recording
 from compress.progress import Progress, silent
 from compress.runtime import open_session
-from compress.runtime.session import CountsIntegers, Images, Session
+from compress.runtime.session import CountsIntegers, Images, Session, TellsTimes
 
 Conditions = dict[str, str | int]
 STANDARD = Effort()
@@ -42,7 +42,8 @@ def benchmark(
 
     Each entry has `latency` (every run), `throughput` (one value a round) and, of a candidate, `latency_ratio` (one
     value a round) for each batch size; `peak_memory` for each batch size and `load_time`, from processes of their
-    own; `size`, `parameters` and `macs`; and of a quantized file `integer_macs`. `images` are real ones (N, C, H, W), normalised, repeated where a
+    own; `size`, `parameters` and `macs`; and of a quantized file `integer_macs`.
+    Where the runtime tells where its time goes, the entry has its profile of the largest batch. `images` are real ones (N, C, H, W), normalised, repeated where a
     batch needs more; left out, they are normally distributed noise drawn from `seed`. `network` names the user's
     own function, as on the command line.
 
@@ -79,6 +80,12 @@ def benchmark(
             for number, entry in enumerate(entries):
                 times = _times(timed, number, entries[0].subject.digest, {**common, "batch": batch})
                 entries[number] = _add(entry, times, _doubts(timed, number, effort, batch))
+        shown = _batch(sessions, paths, images, max(batches), random)
+        for number, (entry, session) in enumerate(zip(entries, sessions, strict=True)):
+            if isinstance(session, TellsTimes):
+                progress("profile", number, len(paths), paths[number].name)
+                profile = Profile({**common, "batch": len(shown)}, session.node_seconds(shown))
+                entries[number] = dataclasses.replace(entry, profile=profile)
     for number, path in enumerate(paths):
         progress("memory", number, len(paths), path.name)
         request = process.Request(str(path), runtime, 1, threads, device, network)

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from compress import document
 from compress.architecture import STRICT
+from compress.sensitivity import Sensitivity
 
 KIND, FORMAT = "compress measurements", 1
 Better = Literal["higher", "lower"]
@@ -129,8 +130,9 @@ class Hop:
 class Layer:
     """One layer of a subject, for the per-layer view: channels, MACs for one image, what was left alone and why.
 
-    `zeros` is the share of zero weights, 0 to 1; `seconds` the time spent in it for one batch; `sensitivity`
-    the accuracy lost, in points, when this layer alone is compressed. Both are None where not measured.
+    `zeros` is the share of zero weights, 0 to 1. Nothing is stored in `seconds`, the time spent in it for one batch,
+    and in `sensitivity`, what is lost when about half of this layer alone goes: a report takes the one from the
+    entry's profile and the other from its sensitivities, and leaves None where those say nothing.
     """
 
     name: str
@@ -143,6 +145,41 @@ class Layer:
     note: str = ""
     seconds: float | None = None
     sensitivity: float | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Node:
+    """One kernel a runtime called: the network's layer it belongs to ("" for none), and its seconds for one batch.
+
+    `name`, `operator` and `provider` (which of several backends ran it) are the runtime's own words.
+    """
+
+    name: str
+    operator: str
+    layer: str
+    seconds: float
+    provider: str = ""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Profile:
+    """Where a runtime spends the time of one batch, kernel by kernel: the 25th percentile of several runs.
+
+    `conditions` are those of a latency. Being observed costs time, so the sum is above the latency.
+    """
+
+    conditions: dict[str, str | int]
+    nodes: tuple[Node, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The time of all kernels together."""
+        return sum(node.seconds for node in self.nodes)
+
+    def layer(self, name: str) -> float | None:
+        """The time spent in a layer; None where no kernel is known to belong to it."""
+        found = [node.seconds for node in self.nodes if node.layer == name]
+        return sum(found) if found else None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -173,7 +210,7 @@ class Subject:
 class Entry:
     """Everything measured about one subject.
 
-    `correct` has one character a test image, in the split's order: "1" where top-1 is right, "0" where wrong.
+    `sensitivities` are those of its checkpoint. `correct` has one character a test image, in the split's order: "1" where top-1 is right, "0" where wrong.
     """
 
     subject: Subject
@@ -184,6 +221,9 @@ class Entry:
     notes: tuple[str, ...] = ()
     correct: str | None = pydantic.Field(default=None, pattern="^[01]+$")
     curves: tuple[Curve, ...] = ()
+    # Left out where there are none: a report's digest is of its content, and older reports do not have these.
+    profile: Profile | None = pydantic.Field(default=None, exclude_if=lambda profile: profile is None)
+    sensitivities: tuple[Sensitivity, ...] = pydantic.Field(default=(), exclude_if=lambda found: not found)
 
 
 @dataclass(frozen=True, config=STRICT)

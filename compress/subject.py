@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from compress import storage
 from compress.export import artifact
-from compress.measurement import Entry, Environment, Measurement, Subject
+from compress.measurement import Entry, Environment, Layer, Measurement, Subject
+from compress.sensitivity import kept
 
 if TYPE_CHECKING:
     from compress.networks import UserNetwork
@@ -14,8 +15,9 @@ UNKNOWN = "unknown"
 
 
 def entry(path: Path, environment: Environment, user: "UserNetwork | None" = None) -> Entry:
-    """The entry of a checkpoint, or of an artifact with its sidecar, holding its size, parameters, MACs and sparsity.
+    """The entry of a checkpoint, or of an artifact with its sidecar: its size, parameters, MACs, sparsity and layers.
 
+    With it go the sensitivities of the same checkpoint that lie in the file's folder.
     An ONNX file of another tool has no sidecar: its counts are missing, and a note says so.
     Raises CompressError where the file is neither.
     """
@@ -24,6 +26,11 @@ def entry(path: Path, environment: Environment, user: "UserNetwork | None" = Non
     except OSError as error:
         raise storage.unreadable(path, "file", error) from error
     notes: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    if path.suffix == ".onnx":
+        from compress.export import onnx_file, onnx_layers
+
+        layers = onnx_layers.layers(onnx_file.read(path))
     if artifact.sidecar(path).exists():
         subject, counts = _artifact(path)
     elif path.suffix == ".onnx":
@@ -33,14 +40,16 @@ def entry(path: Path, environment: Environment, user: "UserNetwork | None" = Non
     elif path.suffix == ".null":
         subject, counts = Subject(path.name, storage.digest_file(path), UNKNOWN, "null", "null", UNKNOWN), {}
     else:
-        subject, counts = _checkpoint(path, user)
+        subject, counts, layers = _checkpoint(path, user)
     measurements = tuple(Measurement(metric, (float(count),)) for metric, count in {"size": size, **counts}.items())
-    return Entry(subject, environment, measurements, notes=notes)
+    sensitivities = kept(path.parent, subject.fingerprint) if subject.fingerprint != UNKNOWN else ()
+    return Entry(subject, environment, measurements, layers=layers, notes=notes, sensitivities=sensitivities)
 
 
-def _checkpoint(path: Path, user: "UserNetwork | None") -> tuple[Subject, dict[str, float]]:
+def _checkpoint(path: Path, user: "UserNetwork | None") -> tuple[Subject, dict[str, float], tuple[Layer, ...]]:
     from compress import checkpoint
     from compress.build import structure
+    from compress.layers import layers
     from compress.macs import macs, parameters
     from compress.sparsity import sparsity
 
@@ -55,11 +64,12 @@ def _checkpoint(path: Path, user: "UserNetwork | None") -> tuple[Subject, dict[s
         "checkpoint",
         architecture.precision,
     )
-    return subject, {
+    counts = {
         "parameters": parameters(network),
         "macs": macs(network, architecture.input_shape),
         "sparsity": sparsity(found.weights),
     }
+    return subject, counts, layers(found, user)
 
 
 def _artifact(path: Path) -> tuple[Subject, dict[str, float]]:

@@ -20,6 +20,7 @@ from compress.measurement import Curve, Entry, Hop, Recording
 from compress.progress import Progress, Said
 from compress.recipe import Recipe
 from compress.runtime.onnxruntime import OnnxSession
+from compress.sensitivity import kept
 
 if TYPE_CHECKING:
     from compress.data.splits import Data
@@ -156,6 +157,8 @@ def _complete(
         layers=layers(checkpoint, given.user),
         notes=(*entry.notes, *notes, *left),
         correct=accuracy.correct,
+        sensitivities=entry.sensitivities
+        or (kept(given.checkpoint.parent, entry.subject.fingerprint) if given.checkpoint else ()),
         curves=tuple(
             Curve(record.step, record.figures, seen=checkpoint.trained_on == "all")
             for record in checkpoint.history

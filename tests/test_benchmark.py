@@ -164,6 +164,17 @@ def test_a_quantized_file_says_how_much_of_it_runs_in_integers(tmp_path, monkeyp
     assert 99 < find(candidate, "integer_macs", runtime="onnxruntime").median < 100
 
 
+def test_where_the_time_goes_is_recorded_for_the_largest_batch_where_the_runtime_tells(tmp_path, quick):
+    path = small_onnx.write(tmp_path / "plain.onnx")
+    effort = Effort(precision=0.5, seconds=0.2)
+    (entry,) = benchmark(path, [], "onnxruntime", batches=(3, 1), effort=effort).entries
+    assert entry.profile.conditions == {"runtime": "onnxruntime", "device": "cpu", "threads": 1, "batch": 3}
+    assert [layer.name for layer in entry.layers] == ["convolved", "logits"]
+    assert all(entry.profile.layer(layer.name) > 0 for layer in entry.layers)
+    assert entry.profile.layer("") < entry.profile.seconds
+    assert quick({}).entries[0].profile is None
+
+
 def test_an_onnx_file_of_another_tool_is_measured_in_its_runtime(tmp_path):
     path = small_onnx.write(tmp_path / "other.onnx")
     effort = Effort(precision=0.5, seconds=1)

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [
     {"", "errors", "progress", "quantity", "interval", "storage", "document", "yaml_file"},
-    {"architecture", "data.spec", "measurement", "limit", "demand", "quantize.target"},
+    {"architecture", "data.spec", "measurement", "sensitivity", "limit", "demand", "quantize.target"},
     {"checkpoint", "device", "networks", "data", "trace", "macs", "sparsity", "environment"},
     {
         "prune.narrow",
@@ -41,6 +41,7 @@ NO_TORCH = [
     "architecture",
     "data.spec",
     "measurement",
+    "sensitivity",
     "quantize.target",
     "limit",
     "gate",

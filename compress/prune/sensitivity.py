@@ -8,15 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from compress import document
-from compress.architecture import STRICT
 from compress.build import build
 from compress.checkpoint import Checkpoint
 from compress.data.fits import fits
@@ -29,10 +26,9 @@ from compress.prune.criteria import score_groups
 from compress.prune.groups import Group, find_groups, lost
 from compress.prune.narrow import remove, twin
 from compress.prune.zeroable import layers_to_zero, score_weights, weight_of
+from compress.sensitivity import FORMAT, KIND, Sensitivity, Structure
 
-KIND, FORMAT = "compress sensitivity", 1
 IMAGES, BATCH = 1024, 256
-Structure = Literal["channels", "weights"]
 RATIOS: dict[Structure, tuple[float, ...]] = {
     "channels": (0.125, 0.25, 0.5, 0.75, 0.875),
     "weights": (0.5, 0.7, 0.8, 0.9, 0.95),
@@ -47,36 +43,6 @@ QUESTION = ("checkpoint", "data", "structure", "criterion", "ratios", "images", 
 """The fields of a `Sensitivity` that say what was asked; the others are the answer."""
 LEVEL = 1e-12
 """A cost so small that it only spreads what goes over parts that lose nothing."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class Sensitivity:
-    """What was measured: for each part, a figure for each of `ratios`, the shares of itself it gave up.
-
-    `measure` top1: per cent of `images` validation images answered right; distance: |f' - f| / |f| over all logits,
-    for weights that have seen those images. `whole` is the figure of the untouched network.
-    """
-
-    checkpoint: str
-    data: str
-    structure: Structure
-    criterion: str
-    ratios: tuple[float, ...]
-    images: int
-    seed: int
-    measure: Literal["top1", "distance"]
-    whole: float
-    parts: dict[str, tuple[float, ...]]
-    refusals: tuple[Refusal, ...]
-
-    def harm(self, part: str) -> tuple[float, ...]:
-        """What each share costs: points of top-1 lost, or the distance."""
-        return tuple(self.whole - figure if self.measure == "top1" else figure for figure in self.parts[part])
-
-
-def beside(checkpoint: Path, structure: Structure) -> Path:
-    """Where the sensitivity of a checkpoint's file is kept."""
-    return checkpoint.with_name(f"{checkpoint.stem}.sensitivity.{structure}.json")
 
 
 def measure(

@@ -2,7 +2,7 @@
 
 import io
 
-from compress.prune.sensitivity import Sensitivity
+from compress.sensitivity import Sensitivity
 
 MEANING = {"top1": "points of top-1 lost", "distance": "distance of the logits"}
 

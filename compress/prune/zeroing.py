@@ -18,9 +18,10 @@ from compress.prune import weights
 from compress.prune.calibration import batches
 from compress.prune.recalibrate import batch_norms, recalibrate
 from compress.prune.schedules import SCHEDULES, rounds_done
-from compress.prune.sensitivity import beside, measure, shares
+from compress.prune.sensitivity import measure, shares
 from compress.prune.zeroable import input_axis, layers_to_zero, score_weights, weight_of
 from compress.quantity import show
+from compress.sensitivity import beside
 from compress.train.distributed import processes
 from compress.train.loop import steps_per_epoch
 from compress.train.training import train

@@ -5,7 +5,19 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from compress.errors import CompressError
-from compress.measurement import METRICS, Curve, Entry, Environment, Hop, Layer, Measurement, Subject, comparable
+from compress.measurement import (
+    METRICS,
+    Curve,
+    Entry,
+    Environment,
+    Hop,
+    Layer,
+    Measurement,
+    Profile,
+    Subject,
+    comparable,
+)
+from compress.sensitivity import Sensitivity
 
 T = TypeVar("T")
 Recorded = tuple[str, Entry]
@@ -36,6 +48,8 @@ class Candidate:
     notes: tuple[str, ...] = ()
     curves: tuple[Curve, ...] = ()
     environments: tuple[Environment, ...] = ()
+    profile: Profile | None = None
+    sensitivity: Sensitivity | None = None
 
     def find(self, metric: str, **conditions: str | int | None) -> tuple[Sample, ...]:
         """The samples of a metric whose conditions are the given ones; a condition given as None is any."""
@@ -82,15 +96,26 @@ def join(recorded: Sequence[Recorded]) -> Candidate:
             sample = Sample(measurement, entry.environment, (source,), _correct(entry, measurement))
             samples[key] = _pool(samples[key], sample, entry.subject) if key in samples else sample
     entries = [entry for _, entry in recorded]
+    layers = next((entry.layers for entry in entries if entry.layers), ())
+    profile = next((entry.profile for entry in entries if entry.profile), None)
+    sensitivity = next((each for entry in entries for each in entry.sensitivities), None)
     return Candidate(
         entries[0].subject,
         tuple(samples.values()),
         unique(hop for entry in entries for hop in entry.parity),
-        next((entry.layers for entry in entries if entry.layers), ()),
+        tuple(_filled(layer, profile, sensitivity) for layer in layers),
         unique(note for entry in entries for note in entry.notes),
         unique(curve for entry in entries for curve in entry.curves),
         unique(entry.environment for entry in entries),
+        profile,
+        sensitivity,
     )
+
+
+def _filled(layer: Layer, profile: Profile | None, sensitivity: Sensitivity | None) -> Layer:
+    """A layer with the time that is spent in it and what half of it is worth, as far as these were measured."""
+    seconds = profile.layer(layer.name) if profile else None
+    return replace(layer, seconds=seconds, sensitivity=sensitivity.layer(layer.name) if sensitivity else None)
 
 
 def _pool(one: Sample, other: Sample, subject: Subject) -> Sample:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
-from compress.measurement import METRICS, Environment, Hop
+from compress.measurement import METRICS, Environment, Hop, Node
 from compress.quantity import show
 from compress.report import figures
 from compress.report.candidate import Candidate, Sample, unique
 from compress.report.comparison import Accuracy, Row, Speed, headline, under
 from compress.report.report import Report
 from compress.report.table import Cell, Table, Tone, printable, table
+from compress.sensitivity import Sensitivity
 
 HOP_TONES: dict[str, Tone] = {"passed": "good", "failed": "bad", "void": "bad", "skipped": "unsure"}
 METRIC_TITLES = {
@@ -151,14 +152,19 @@ def _hop(hop: Hop) -> Cell:
 
 
 def layers(row: Row, baseline: Row) -> Table | None:
-    """The layers of one subject; channels beside those the baseline's layer of that name has."""
-    if not row.candidate.layers:
+    """The layers of one subject; channels beside those the baseline's layer of that name has.
+
+    The shares of time are of all that the runtime did; the last line has what belongs to no layer.
+    """
+    candidate = row.candidate
+    if not candidate.layers:
         return None
     before = {layer.name: layer for layer in baseline.candidate.layers}
-    macs = sum(layer.macs for layer in row.candidate.layers)
-    seconds = sum(layer.seconds or 0 for layer in row.candidate.layers)
+    macs = sum(layer.macs for layer in candidate.layers)
+    profile, sensitivity = candidate.profile, candidate.sensitivity
+    seconds = profile.seconds if profile else 0.0
     lines: list[list[Cell | str]] = []
-    for layer in row.candidate.layers:
+    for layer in candidate.layers:
         old = before.get(layer.name, layer)
         changed = (old.inputs, old.outputs) != (layer.inputs, layer.outputs)
         lines.append([
@@ -169,9 +175,14 @@ def layers(row: Row, baseline: Row) -> Table | None:
             show(layer.macs, "1"),
             show(100 * layer.macs / macs, "%") if macs else "",
             show(100 * layer.seconds / seconds, "%") if layer.seconds is not None and seconds else "",
-            show(layer.sensitivity, "pp") if layer.sensitivity is not None else "",
+            _harm(layer.sensitivity, sensitivity),
             layer.note,
         ])  # fmt: skip
+    if profile and seconds:
+        names = {layer.name for layer in candidate.layers}
+        rest = [node for node in profile.nodes if node.layer not in names]
+        share = show(100 * sum(node.seconds for node in rest) / seconds, "%")
+        lines.append([Cell("between layers", _operators(rest, seconds)), "", "", "", "", "", share, "", ""])
     columns = [
         "Layer|",
         "Channels",
@@ -180,10 +191,27 @@ def layers(row: Row, baseline: Row) -> Table | None:
         "MACs",
         "Share of MACs",
         "Share of time",
-        "Sensitivity",
+        f"Without {sensitivity.middle:.0%} of its {sensitivity.structure}" if sensitivity else "Sensitivity",
         "Note|",
     ]
-    return table(f"Layers of {label(row)}", columns, lines)
+    times = f"times: {under(profile.conditions)}" if profile else "where the time goes was not told"
+    return table(f"Layers of {label(row)}; {times}", columns, lines)
+
+
+def _harm(value: float | None, sensitivity: Sensitivity | None) -> str:
+    """What a layer's share costs: points of accuracy lost, or how far the logits move, of their own length."""
+    if value is None:
+        return ""
+    return show(-value, "pp") if sensitivity and sensitivity.measure == "top1" else f"moves {100 * value:.1f} %"
+
+
+def _operators(nodes: Sequence[Node], seconds: float) -> str:
+    """The operators that take the most time, with their share of all."""
+    shares = {each.operator: 0.0 for each in nodes}
+    for node in nodes:
+        shares[node.operator] += 100 * node.seconds / seconds
+    most = sorted(shares.items(), key=lambda item: -item[1])[:4]
+    return ", ".join(f"{operator} {share:.1f} %" for operator, share in most)
 
 
 def notes(compared: Iterable[Row]) -> tuple[tuple[str, str], ...]:

@@ -20,16 +20,22 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 
+FEW = 8
+"""Subjects whose layers Markdown lists; the page lists those of all."""
 OUTCOMES: dict[str, Outcome] = {"passed": "passed", "failed": "failure", "void": "failure", "skipped": "skipped"}
 
 
 def markdown(report: Report) -> str:
     """The report for a pull request: the verdict and the tables, what is long folded away."""
     compared = rows(report)
+    layers = [table for row in compared[:FEW] if (table := contents.layers(row, compared[0]))]
     folded = [contents.refusals(compared), contents.environment(report), contents.recordings(report)]
     parts = [f"# {tables.escape(report.title)}\n", f"{tables.escape(verdict(compared))}\n"]
     parts += [tables.markdown(table) for table in contents.summary(compared)]
     parts.append("".join(f"- {tables.escape(note)} ({numbers})\n" for note, numbers in contents.notes(compared)))
+    if layers:
+        shown = "\n".join(tables.markdown(table) for table in layers)
+        parts.append(f"<details><summary>Layers</summary>\n\n{shown}\n</details>\n")
     inside = "\n".join(tables.markdown(table) for table in folded if table)
     parts.append(f"<details><summary>Layers left alone, environment, recordings</summary>\n\n{inside}\n</details>\n")
     if report.recipe:

@@ -1,5 +1,6 @@
 """Sessions of ONNX files, run by ONNX Runtime."""
 
+import json
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -12,12 +13,17 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from compress.errors import CompressError, ResourceError, UsageError, unknown
 from compress.export import onnx_file
+from compress.measurement import Node
 from compress.networks import UserNetwork
+from compress.runtime import kernels
 from compress.runtime.integer import integer_share
 from compress.runtime.session import Images, Inside, Logits, require_fit
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """What ONNX Runtime calls each kind of device."""
+
+TIMED = "_kernel_time"
+"""How the events of its profile that are a kernel's time are called, after the kernel's name."""
 
 REFUSALS = tuple(kind for kind in vars(states).values() if isinstance(kind, type) and issubclass(kind, Exception))
 """ONNX Runtime's exceptions, which have no common parent of their own."""
@@ -77,6 +83,25 @@ class OnnxSession:
             self._start(self._content, rewritten=rewritten)
             return integer_share(onnx.load_model_from_string(self._content), onnx.load_model(rewritten))
 
+    def node_seconds(self, images: Images) -> tuple[Node, ...]:
+        """ONNX Runtime's own profile of a batch, taken in a second session."""
+        model = kernels.named(onnx.load_model_from_string(self._content))
+        with tempfile.TemporaryDirectory() as folder:
+            session = self._start(model.SerializeToString(), profile=Path(folder) / "profile")
+            kernels.observed(lambda: self._run(session, [self._logits], images))
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+        times: dict[tuple[str, str, str], list[float]] = {}
+        for event in events:
+            if event["cat"] == "Node" and event["name"].endswith(TIMED):
+                details = event["args"]
+                key = event["name"].removesuffix(TIMED), details["op_name"], details["provider"]
+                times.setdefault(key, []).append(event["dur"] / 1e6)
+        owners = kernels.layers(model, {name: operator for name, operator, _ in times})
+        return tuple(
+            Node(name, operator, owners.get(name, ""), kernels.steady(seconds), provider)
+            for (name, operator, provider), seconds in times.items()
+        )
+
     def close(self) -> None:
         """Let go of the graph and its memory."""
         del self._session, self._content
@@ -88,9 +113,16 @@ class OnnxSession:
 
 
 def _start(
-    content: bytes, *, threads: int, device: str, optimise: bool, what: str, rewritten: Path | None = None
+    content: bytes,
+    *,
+    threads: int,
+    device: str,
+    optimise: bool,
+    what: str,
+    rewritten: Path | None = None,
+    profile: Path | None = None,
 ) -> onnxruntime.InferenceSession:
-    """Hand the bytes to ONNX Runtime; `rewritten` is where it writes the graph it made of them."""
+    """Hand the bytes to ONNX Runtime; `rewritten` is where it writes the graph it made of them, `profile` how its file of times begins."""
     provider = _provider(device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -99,6 +131,8 @@ def _start(
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     if rewritten is not None:
         options.optimized_model_filepath = str(rewritten)
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     options.log_severity_level = 3  # errors; its warnings speak of its own insides
     # Threads that wait busily after a run would take the processor from the session measured next.
     options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.errors import CompressError
+from compress.measurement import Node
 
 Images = NDArray[np.float32]
 """Normalised images, (N, C, H, W)."""
@@ -41,6 +42,14 @@ class CountsIntegers(Protocol):
 
     def integer_macs(self) -> float | None:
         """The share of multiply-accumulates done by integer kernels, in per cent; None where nothing is quantized."""
+
+
+@runtime_checkable
+class TellsTimes(Protocol):
+    """A session whose runtime can tell where the time of a batch goes."""
+
+    def node_seconds(self, images: Images) -> tuple[Node, ...]:
+        """The kernels called for a batch, in their order, each with the time that is usual for it."""
 
 
 def require_fit(images: Images, input_shape: tuple[int, int, int], batch: int | None = None) -> None:

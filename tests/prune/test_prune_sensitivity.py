@@ -15,9 +15,10 @@ from compress.errors import CompressError, UsageError
 from compress.pipeline import Resources
 from compress.prune.groups import find_groups, lost
 from compress.prune.masks import mask
-from compress.prune.sensitivity import CRITERION, Sensitivity, beside, measure, shares
+from compress.prune.sensitivity import CRITERION, measure, shares
 from compress.prune.sensitivity_plot import plot
 from compress.prune.sparsify import Sparsify
+from compress.sensitivity import Sensitivity, beside
 
 RATIOS = (0.5, 0.9)
 

@@ -1,5 +1,4 @@
 import re
-from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -130,18 +129,6 @@ def test_curves_of_new_images_are_judged(tmp_path: Path) -> None:
     fresh = recorded.pruned(curves=(type(curve)(curve.step, curve.figures),))
     text = html(reports.from_recordings([recorded.run(tmp_path, recorded.entry(), fresh)]))
     assert f"{escape(explained(curve.figures)[-1])[1:]}.</figcaption>" in text
-
-
-def test_time_and_sensitivity_of_layers_are_shown_where_they_were_measured(tmp_path: Path) -> None:
-    plain = html(reports.from_recordings([recorded.run(tmp_path / "plain")]))
-    assert "Share of time" not in plain
-    timed = tuple(replace(layer, seconds=1e-3, sensitivity=0.25) for layer in recorded.int8().layers)
-    text = html(
-        reports.from_recordings([recorded.run(tmp_path / "timed", recorded.entry(), recorded.int8(layers=timed))])
-    )
-    assert text.count("Share of time") == 1
-    assert f'<td class="n">{100 / len(timed):.2f} %</td>' in text
-    assert '<td class="n">+0.25 pp</td>' in text
 
 
 def test_a_page_of_a_baseline_alone_has_no_plots(tmp_path: Path) -> None:
