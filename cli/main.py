@@ -29,6 +29,7 @@ COMMANDS = {
     "benchmark": "benchmark",
     "report": "report",
     "compare": "compare",
+    "explain": "explain",
     "gate": "gate",
     "run": "run",
     "recipes": "recipes",

@@ -7,6 +7,7 @@ writes it, and reports read it.
 
 import math
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -180,6 +181,14 @@ class Profile:
         """The time spent in a layer; None where no kernel is known to belong to it."""
         found = [node.seconds for node in self.nodes if node.layer == name]
         return sum(found) if found else None
+
+
+def by_operator(nodes: Iterable[Node]) -> dict[str, float]:
+    """The seconds of some kernels by their operator, the most first."""
+    seconds: dict[str, float] = {}
+    for node in nodes:
+        seconds[node.operator] = seconds.get(node.operator, 0.0) + node.seconds
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from compress.measurement import METRICS, Environment, Hop, Node
+from compress.measurement import METRICS, Environment, Hop, Node, by_operator
 from compress.quantity import show
 from compress.report import figures
 from compress.report.candidate import Candidate, Sample, unique
@@ -205,13 +205,10 @@ def _harm(value: float | None, sensitivity: Sensitivity | None) -> str:
     return show(-value, "pp") if sensitivity and sensitivity.measure == "top1" else f"moves {100 * value:.1f} %"
 
 
-def _operators(nodes: Sequence[Node], seconds: float) -> str:
+def _operators(nodes: Iterable[Node], seconds: float) -> str:
     """The operators that take the most time, with their share of all."""
-    shares = {each.operator: 0.0 for each in nodes}
-    for node in nodes:
-        shares[node.operator] += 100 * node.seconds / seconds
-    most = sorted(shares.items(), key=lambda item: -item[1])[:4]
-    return ", ".join(f"{operator} {share:.1f} %" for operator, share in most)
+    most = list(by_operator(nodes).items())[:4]
+    return ", ".join(f"{operator} {100 * each / seconds:.1f} %" for operator, each in most)
 
 
 def notes(compared: Iterable[Row]) -> tuple[tuple[str, str], ...]:
