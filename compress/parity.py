@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.divergence import first_difference
 from compress.errors import CheckFailed, CompressError
 from compress.measurement import Hop
 from compress.runtime.session import Session
@@ -38,6 +39,8 @@ AGREEMENT: Mapping[Kind, float] = {"integer": 0.98, "changed": 0.9}
 """Share of the images for which the most likely class has to stay."""
 FEWEST: Mapping[Kind, int] = {"exact": 2, "integer": 32, "changed": 32}
 """Images below which a comparison decides nothing."""
+SAME: Mapping[Kind, float] = {"exact": 60.0, "integer": 25.0, "changed": 10.0}
+"""Decibels from which an inner tensor of a hop that failed counts as the same as before."""
 VARIES = 1e-3
 """Standard deviation over images that some logit has to show."""
 BATCH, SINGLES = 32, 4
@@ -71,6 +74,8 @@ def compare(name: str, before: Session, after: Session, images: Array, kind: Kin
         if emptiness := void(logits):
             return Hop(name, "void", f"{side}, {emptiness}", figures, tolerance)
     beyond = _beyond(figures, tolerance)
+    if beyond and (layer := first_difference(before, after, images, SAME[kind])):
+        beyond.append(f"the first layer that differs is {layer}")
     return Hop(name, "failed" if beyond else "passed", "; ".join(beyond), figures, tolerance)
 
 

@@ -22,7 +22,7 @@ LAYERS = [
     },
     {"build", "importing"},
     {"export", "runtime", "lint"},
-    {"evaluate", "parity", "benchmark", "interleave", "process", "subject", "measured", "layers"},
+    {"evaluate", "parity", "divergence", "self_test", "benchmark", "interleave", "process", "subject", "measured", "layers"},
     {"pipeline"},
     {"train", "prune", "fold", "quantize"},
     {"report", "gate", "gate_rendering", "starting_limits", "judge"},

@@ -16,8 +16,8 @@ from compress.export import onnx_file
 from compress.measurement import Node
 from compress.networks import UserNetwork
 from compress.runtime import kernels
-from compress.runtime.integer import integer_share
-from compress.runtime.session import Images, Inside, Logits, require_fit
+from compress.runtime.integer import INTEGER, PRODUCTS, integer_share
+from compress.runtime.session import Images, Inside, Logits, Point, require_fit
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """What ONNX Runtime calls each kind of device."""
@@ -72,6 +72,18 @@ class OnnxSession:
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in given)
         inner = self._start(model.SerializeToString())
         return lambda images: dict(zip(names, self._run(inner, names, images), strict=True))
+
+    def points(self) -> tuple[Point, ...]:
+        """The first output of every node, in the graph as it is written."""
+        nodes = onnx.load_model_from_string(self._content).graph.node
+        return tuple(
+            Point(
+                node.output[0],
+                node.op_type in (*PRODUCTS, *INTEGER),
+                tuple(other.output[0] for other in nodes if node.output[0] in other.input),
+            )
+            for node in nodes
+        )
 
     def integer_macs(self) -> float | None:
         """The share of multiply-accumulates in integer kernels, in per cent, in the graph as ONNX Runtime rewrote it.

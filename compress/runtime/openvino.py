@@ -14,9 +14,10 @@ from compress.measurement import Node
 from compress.networks import UserNetwork
 from compress.runtime import kernels
 from compress.runtime.integer import PRODUCTS
-from compress.runtime.session import Images, Inside, Logits, require_fit
+from compress.runtime.session import Images, Inside, Logits, Point, require_fit
 
 TELEMETRY = "openvino_telemetry"
+UNSEEN = ("Parameter", "Constant", "Result")
 IDLE = ("Input", "Output", "Const")
 """Kernels of a compiled model that compute nothing."""
 
@@ -91,6 +92,19 @@ class OpenvinoSession:
 
         return look
 
+    def points(self) -> tuple[Point, ...]:
+        """The first output of every operator that has a name, constants left out."""
+        calls = [call for call in self._read().get_ordered_ops() if call.get_type_name() not in UNSEEN]
+        return tuple(
+            Point(
+                call.output(0).get_any_name(),
+                _multiplies(call),
+                tuple(name for reader in call.output(0).get_target_inputs() for name in _names(reader.get_node())),
+            )
+            for call in calls
+            if _names(call)
+        )
+
     def node_seconds(self, images: Images) -> tuple[Node, ...]:
         """OpenVINO's own profile of a batch, taken in a second session."""
         require_fit(images, self.input_shape, self.batch)
@@ -124,6 +138,20 @@ def _read(openvino: Any, content: bytes, weights: bytes, what: str) -> Any:
         return openvino.Core().read_model(content, weights) if weights else openvino.Core().read_model(content)
     except RuntimeError as error:
         raise _refused(openvino, what, error) from error
+
+
+def _multiplies(call: Any) -> bool:
+    """Whether an operator is a layer: it multiplies itself, or adds the bias to a nameless one that does."""
+    sources = [given.get_source_output().get_node() for given in call.inputs()]
+    return any(
+        kernels.MULTIPLIES.search(each.get_type_name()) is not None
+        for each in (call, *(source for source in sources if not _names(source)))
+    )
+
+
+def _names(call: Any) -> list[str]:
+    """The name of an operator's first output, where it has one."""
+    return [call.output(0).get_any_name()] if call.get_output_size() and call.output(0).get_names() else []
 
 
 def _layer(call: Any, made_from: str) -> str:

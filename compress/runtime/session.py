@@ -1,6 +1,7 @@
 """Something that answers images with logits."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -42,6 +43,26 @@ class CountsIntegers(Protocol):
 
     def integer_macs(self) -> float | None:
         """The share of multiply-accumulates done by integer kernels, in per cent; None where nothing is quantized."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """An inner tensor by its name, whether a layer with weights computes it, and the names of the tensors made from it."""
+
+    name: str
+    layer: bool
+    readers: tuple[str, ...]
+
+
+@runtime_checkable
+class ShowsInside(Protocol):
+    """A session that knows its inner tensors by name."""
+
+    def points(self) -> tuple[Point, ...]:
+        """The tensors that `outputs` can give, in the order in which they are computed."""
+
+    def outputs(self, names: Sequence[str]) -> Inside:
+        """As of every session."""
 
 
 @runtime_checkable

@@ -1,6 +1,7 @@
 """Sessions of checkpoints, run by torch."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,8 @@ from compress.build import build
 from compress.device import use
 from compress.errors import CompressError, unknown
 from compress.networks import UserNetwork
-from compress.runtime.session import Images, Inside, Logits, require_fit
+from compress.prune.narrow import layout_of
+from compress.runtime.session import Images, Inside, Logits, Point, require_fit
 
 
 def open_checkpoint(
@@ -58,6 +60,19 @@ class TorchSession:
         _require(names, dict(self.network.named_modules()), "layer")
         return partial(self._inside, names)
 
+    def points(self) -> tuple[Point, ...]:
+        """The modules in their order in the network, which is nearly always that of its calls; of a quantized network, its graph's nodes."""
+        if isinstance(self.network, fx.GraphModule):
+            nodes = [node for node in self.network.graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)]
+            return tuple(Point(node.name, _multiplies(node), tuple(user.name for user in node.users)) for node in nodes)
+        modules = [(name, module) for name, module in self.network.named_modules() if name]
+        leaves = [name for name, module in modules if not any(True for _ in module.children())]
+        following = dict(itertools.pairwise(leaves))
+        return tuple(
+            Point(name, layout_of(module) is not None, (following[name],) if name in following else ())
+            for name, module in modules
+        )
+
     def close(self) -> None:
         """Let go of the network."""
         del self.network
@@ -94,6 +109,11 @@ class TorchSession:
         assert isinstance(self.network, fx.GraphModule)
         self._answer(Keeping(self.network).run, images)
         return kept
+
+
+def _multiplies(node: fx.Node) -> bool:
+    """Whether a node of a traced network is a layer: a convolution or a linear layer."""
+    return any(word in str(node.target) for word in ("aten.conv", "aten.linear", "aten.addmm", "aten.matmul"))
 
 
 def _require(names: Sequence[str], known: Any, kind: str) -> None:
