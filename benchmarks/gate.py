@@ -34,7 +34,7 @@ from compress.report import rendering
 from compress.report import report as reports
 from compress.runtime import open_session
 from compress.runtime.null import Clock, NullSession
-from compress.runtime.session import Images
+from compress.self_test import repeated
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
@@ -90,16 +90,6 @@ def simulated(entry: Entry, slower: float, noise: float, count: int) -> dict[str
     return gates(entry, run(0.0005), run(0.0005 * slower), count, clock)
 
 
-def repeated(session: Callable[[Images], object], images: Images, times: int) -> Run:
-    """An answer that costs so many times one answer."""
-
-    def run() -> None:
-        for _ in range(times):
-            session(images)
-
-    return run
-
-
 def cases(folder: Path, count: int) -> Iterator[tuple[str, bool, dict[str, Any]]]:
     """Each case: what it is, whether the candidate is as fast, and how its gates came out."""
     digits, small = folder / "digits.onnx", folder / "small.onnx"
@@ -113,7 +103,7 @@ def cases(folder: Path, count: int) -> Iterator[tuple[str, bool, dict[str, Any]]
     one, same = real(digits, threads=1), real(digits, threads=1)
     yield "digits CNN: itself", True, gates(entry, partial(one, image), partial(same, image), count)
     tiny, session = draw.standard_normal((1, 1, 8, 8), dtype=np.float32), real(small, threads=1)
-    tenth = gates(entry, repeated(session, tiny, 10), repeated(session, tiny, 11), count)
+    tenth = gates(entry, repeated(partial(session, tiny), 10), repeated(partial(session, tiny), 11), count)
     yield "small CNN: 11 answers where the baseline gives 10", False, tenth
     # More threads make so small a network faster on one machine and slower on another: the slower side is the candidate.
     many = draw.standard_normal((64, 1, 32, 32), dtype=np.float32)

@@ -1,5 +1,6 @@
 """`compress benchmark`: time, memory and size of files against a baseline."""
 
+import statistics
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ from . import options, output
 
 
 @rich_click.command("benchmark")
-@click.argument("files", nargs=-1, required=True, type=options.FILE, metavar="BASELINE [CANDIDATE]...")
+@click.argument("files", nargs=-1, type=options.FILE, metavar="BASELINE [CANDIDATE]...")
 @options.runtime
 @click.option(
     "--batch",
@@ -34,6 +35,15 @@ from . import options, output
     show_default=True,
     help="Stop when every ratio is known this well; 0.02 is within 2 %.",
 )
+@click.option(
+    "--self-test",
+    "testing",
+    is_flag=True,
+    help="Count how often the benchmark is wrong here: the first file (or a matrix product) against itself, and made 10 % slower.",
+)
+@click.option(
+    "--runs", type=click.IntRange(1), default=20, show_default=True, help="Benchmarks of each kind in a self-test."
+)
 @options.recording
 @options.network
 @options.device
@@ -46,6 +56,8 @@ def benchmark(
     batches: tuple[int, ...],
     seconds: float,
     precision: float,
+    testing: bool,
+    runs: int,
     output_file: Path | None,
     network: str | None,
     device: str,
@@ -57,6 +69,11 @@ def benchmark(
 
     Example: compress benchmark baseline.onnx int8.onnx -o measurements.json
     """
+    if testing:
+        _self_test(files[0] if files else None, runtime, runs, batches[0], threads or 1, device, as_json)
+        return
+    if not files:
+        raise click.UsageError("give the files to measure, the baseline first.")
     from compress import benchmark as library
     from compress import document, measurement
     from compress.interleave import Effort
@@ -73,6 +90,34 @@ def benchmark(
     if output_file:
         measurement.write(output_file, recording)
     output.result(document.plain(recording), rendering.terminal(of(recording, "benchmark")), as_json)
+
+
+def _self_test(
+    path: Path | None, runtime: str | None, runs: int, batch: int, threads: int, device: str, as_json: bool
+) -> None:
+    from compress import document
+    from compress import self_test as library
+    from compress.measured import runtime_of
+
+    opened_by = runtime or (runtime_of(path) if path else "")
+    with output.progress(as_json) as progress:
+        found = library.self_test(
+            path, opened_by, runs=runs, batch=batch, threads=threads, device=device, progress=progress
+        )
+    columns = ("what", "slower by", "benchmarks", "false alarms", "detected", "interval, median")
+    rows = [
+        (
+            each.what,
+            f"{each.injected:.0%}",
+            str(each.runs),
+            "" if each.injected else str(each.wrong),
+            str(each.shown) if each.injected else "",
+            f"+- {statistics.median(each.half_widths):.2%}",
+        )
+        for each in found
+    ]
+    drawn = output.table("What this benchmark says of a file against itself, and made slower", columns, rows)
+    output.result({"trials": [document.plain(each) for each in found]}, drawn, as_json)
 
 
 COMMANDS = {"benchmark": benchmark}

@@ -1,0 +1,90 @@
+"""Record how often the 95 % interval of a latency ratio holds the truth on this machine: one file against itself.
+
+    python benchmarks/aa.py
+
+200 interleaved benchmarks of at most 1.4 s at batch 1, and as many at batch 8, of the digits CNN in ONNX Runtime on one
+thread: about ten minutes. Writes `reports/aa.json` and `reports/aa.md`. Run it on a quiet machine.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress import checkpoint, document, storage
+from compress.environment import environment
+from compress.export import export
+from compress.interleave import Effort
+from compress.runtime import open_session
+from compress.self_test import Trials, trials
+
+ROOT = Path(__file__).parents[1]
+EFFORT = Effort(precision=0.005, seconds=1.4)
+RUNS, BATCHES = 200, (1, 8)
+GOAL = 0.93
+"""The share of the intervals that have to hold 1."""
+
+
+def row(batch: int, found: Trials) -> dict[str, Any]:
+    """The figures of one batch size, and the raw half-widths."""
+    return {
+        "batch": batch,
+        "runs": found.runs,
+        "covering": found.covering,
+        "coverage": found.covering / found.runs,
+        "half_width_median": statistics.median(found.half_widths),
+        "half_width_p90": float(np.percentile(found.half_widths, 90)),
+        "half_widths": list(found.half_widths),
+    }
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The record as a table."""
+    lines = [
+        "# A file against itself", "",
+        f"{found['runs']} interleaved benchmarks of at most {EFFORT.seconds:g} s for each batch size, {found['file']} in ONNX Runtime on one "
+        f"thread of {found['environment']['cpu']}; made by `benchmarks/aa.py`. Goal: at least {GOAL:.0%} of the 95 % intervals hold 1.", "",
+        "| batch | benchmarks | intervals that hold 1 | share | half-width, median | half-width, p90 |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    lines += [
+        f"| {each['batch']} | {each['runs']} | {each['covering']} | {each['coverage']:.1%} | {each['half_width_median']:.2%} "
+        f"| {each['half_width_p90']:.2%} |"
+        for each in found["batches"]
+    ]
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Measure and write both files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=RUNS, help="benchmarks of each batch size; fewer for a trial")
+    parser.add_argument("--file", type=Path, help="an ONNX file other than the digits CNN")
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "reports", help="folder for both files")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        path = asked.file or Path(temporary) / "digits.onnx"
+        if not asked.file:
+            export(checkpoint.load(ROOT / "models" / "digits.safetensors"), path)
+        sides = [open_session("onnxruntime", path, threads=1) for _ in range(2)]
+        rows = []
+        for batch in BATCHES:
+            images = np.random.default_rng(0).standard_normal((batch, *sides[0].input_shape), dtype=np.float32)
+            baseline, candidate = (partial(side, images) for side in sides)
+            rows.append(row(batch, trials(path.name, baseline, candidate, 0.0, asked.runs, EFFORT)))
+            print({key: value for key, value in rows[-1].items() if key != "half_widths"}, flush=True)
+    found = {
+        "file": path.name, "runs": asked.runs, "goal": GOAL, "batches": rows, "environment": document.plain(environment(1)),
+    }  # fmt: skip
+    storage.write_text(asked.output / "aa.json", json.dumps(found, indent=1) + "\n")
+    storage.write_text(asked.output / "aa.md", markdown(found))
+    print(markdown(found))
+
+
+if __name__ == "__main__":
+    main()
