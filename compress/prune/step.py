@@ -34,12 +34,22 @@ class Prune(Step):
     """What stays of a group is a multiple of this many channels. INT8 kernels are fastest at 16, which leaves narrow networks less to give."""
     largest: float = Field(default=0.9, gt=0, lt=1, allow_inf_nan=False)
     """The largest share that any one group may lose."""
+    reconstruct: bool = False
+    """Choose channels by what the layers after them lose without them on calibration images, and solve what is left again to answer as before; no labels, no training."""
     recalibrate: bool = True
-    """Measure the batch-norm statistics again on calibration images afterwards."""
+    """Measure the batch-norm statistics again on calibration images afterwards; not after `reconstruct`, which has them right."""
     images: int = Field(default=1024, ge=1)
-    """Calibration images to measure them on."""
+    """Calibration images for either."""
     exclude: tuple[str, ...] = ()
     """Layers, or modules with all layers in them, to leave as they are."""
+
+    @model_validator(mode="after")
+    def _reconstruct_decides(self) -> Self:
+        if self.reconstruct and (self.criterion != "l2" or self.allocation != "uniform"):
+            raise ValueError(
+                "reconstruct measures what each channel of each group is worth: leave out criterion and allocation"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
@@ -58,18 +68,23 @@ class Prune(Step):
         from compress.prune.criteria import score_groups
         from compress.prune.groups import find_groups, lost
         from compress.prune.narrow import remove, size_of
+        from compress.prune.reconstruct import cheapest, rank, reconstruct
 
         architecture, bounds = checkpoint.architecture, Bounds(self.round_to, self.largest)
         network = build(checkpoint, resources.user)
         groups, refused = find_groups(network, architecture.input_shape, self.exclude)
-        scores, unscored = score_groups(network, groups, self.criterion, resources.seed)
+        cost, allocation = cost_of(network, architecture.input_shape), ALLOCATIONS[self.allocation]
+        if self.reconstruct:
+            saved, allocation = cost if self.macs is not None else None, cheapest
+            scores, unscored = rank(network, groups, saved, resources, self.images)
+        else:
+            scores, unscored = score_groups(network, groups, self.criterion, resources.seed)
         scores, small = too_small(scores, bounds)
         refusals = refused + unscored + small
         if not scores:
             raise CompressError(
                 f"no channel of this network can be removed: {'; '.join(f'{r.layer}: {r.reason}' for r in refusals[:3])}."
             )
-        cost, allocation = cost_of(network, architecture.input_shape), ALLOCATIONS[self.allocation]
         counts = (
             for_macs(allocation, scores, bounds, self.macs, cost)
             if self.macs is not None
@@ -81,19 +96,26 @@ class Prune(Step):
                 "Ask for more to go, or lower `round_to`."
             )
         going = lost(lowest(scores, counts))
-        narrowed = remove(network, going)
+        if self.reconstruct:
+            narrowed, unsolved, gained = reconstruct(
+                network, going, architecture.input_shape, resources, self.images, self.exclude
+            )
+        else:
+            narrowed, unsolved, gained = remove(network, going), (), None
         notes = [
             f"{sum(counts.values())} of {sum(group.channels for group in groups)} channels removed, from "
             f"{sum(map(bool, counts.values()))} of {len(groups)} groups; at most {self.largest:.0%} of any one",
             f"{cost(counts):.3f} of the MACs kept",
         ]
-        if self.recalibrate:
+        if gained:
+            notes.append(gained)
+        elif self.recalibrate:
             notes.append(self._recalibrate(narrowed, resources))
         widths = {layer: size_of(narrowed.get_submodule(layer)) for layer in going}
         return Change(
             dataclasses.replace(architecture, widths={**architecture.widths, **widths}),
             narrowed.state_dict(),
-            refusals,
+            refusals + unsolved,
             tuple(notes),
         )
 
