@@ -47,7 +47,9 @@ calibration = click.option(
     "--calibration", type=FOLDER, help="Folder of unlabelled images to calibrate on, instead of training images."
 )
 out = click.option("-o", "--output", "output_file", type=FILE, required=True, help="File to write; never the input.")
-runtime = click.option("--runtime", help="What opens the file. [default: by its ending]")
+runtime = click.option(
+    "--runtime", help="What opens the file; torch:compile+bf16 also says how. [default: by its ending]"
+)
 recording = click.option(
     "-o", "--output", "output_file", type=FILE, help="Write the measurements as JSON, for compress report."
 )

@@ -2,6 +2,7 @@
 
 import pkgutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -26,12 +27,15 @@ Opener = Callable[..., Session]
 def opener(runtime: str) -> Opener:
     """The function that opens files for a runtime, with the libraries it needs imported.
 
+    `torch:compile+bf16` names torch with a way to run it (see `torch_variant`).
     Raises UsageError for an unknown runtime, ResourceError where its library is not installed.
     """
-    if runtime not in RUNTIMES:
-        raise unknown("runtime", runtime, RUNTIMES)
+    name, _, way = runtime.partition(":")
+    if name not in RUNTIMES or (way and name != "torch"):
+        raise unknown("runtime", runtime, [*RUNTIMES, "torch:WAY"])
     try:
-        return cast(Opener, pkgutil.resolve_name(RUNTIMES[runtime]))
+        found = cast(Opener, pkgutil.resolve_name(RUNTIMES[name]))
+        return partial(found, way=way) if way else found
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "compress":
             raise

@@ -1,6 +1,7 @@
 """Sessions of checkpoints, run by torch."""
 
 import contextlib
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -15,41 +16,72 @@ from torch import fx, nn
 from compress import checkpoint
 from compress.build import build
 from compress.device import use
-from compress.errors import CompressError, unknown
+from compress.errors import CompressError, UsageError, unknown
 from compress.networks import UserNetwork
 from compress.prune.narrow import layout_of
 from compress.runtime.session import Images, Inside, Logits, Point, require_fit
+from compress.runtime.torch_variant import EAGER, Variant, prepared, products, require, variant
 
 
 def open_checkpoint(
-    path: Path, *, threads: int = 1, device: str = "cpu", user: UserNetwork | None = None
+    path: Path, *, threads: int = 1, device: str = "cpu", user: UserNetwork | None = None, way: str = ""
 ) -> "TorchSession":
-    """A session of the checkpoint at `path`; of a quantized one it simulates the integers in floating point."""
+    """A session of the checkpoint at `path`; of a quantized one it simulates the integers in floating point.
+
+    `way` says how torch runs it, such as `compile+bf16`.
+    """
     use(device, None)
     found = checkpoint.load(path)
-    return TorchSession(build(found, user), found.architecture.input_shape, threads=threads, device=device)
+    return TorchSession(
+        build(found, user), found.architecture.input_shape, threads=threads, device=device, way=variant(way)
+    )
 
 
 class TorchSession:
     """A session of a network in memory, which has to be in inference mode already."""
 
     def __init__(
-        self, network: nn.Module, input_shape: tuple[int, int, int], *, threads: int = 1, device: str = "cpu"
+        self,
+        network: nn.Module,
+        input_shape: tuple[int, int, int],
+        *,
+        threads: int = 1,
+        device: str = "cpu",
+        way: Variant = EAGER,
     ) -> None:
         if device != "cpu" and isinstance(network, fx.GraphModule):
             raise CompressError(
                 f"a quantized network is a graph made for the CPU, and {device} was asked for. "
                 "Use the device cpu, or export it and run the file in the runtime it was quantized for."
             )
+        require(way, device, integers=isinstance(network, fx.GraphModule))
+        if way.dtype != torch.float32 or way.channels_last:
+            network = copy.deepcopy(network).to(dtype=way.dtype, memory_format=way.layout)  # type: ignore[call-overload]  # its stubs know one at a time
         self.network = network if device == "cpu" else network.to(device)
+        self.way = way
+        self._answering = prepared(self.network, way)
         self.input_shape = input_shape
         self.threads = threads
         self.device = device
 
     def __call__(self, images: Images) -> Logits:
         """The logits of a batch; torch computes with this session's threads and is then given its own back."""
-        logits: Logits = self._answer(self.network, images).float().cpu().numpy()
+        logits: Logits = self._answer(self._answering, images).float().cpu().numpy()
         return logits
+
+    def device_seconds(self, images: Images) -> float:
+        """How long the GPU computes for a batch, by its own clock, the copies left out; raises UsageError on a CPU."""
+        if not self.device.startswith("cuda"):
+            raise UsageError("a CPU has no clock of its own. Give --device cuda.")
+        require_fit(images, self.input_shape)
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        with torch.inference_mode(), products(self.way, self.device), torch.cuda.device(self.device):
+            copied = self._copied(images)
+            start.record()
+            self._answering(copied)
+            end.record()
+            end.synchronize()
+        return float(start.elapsed_time(end)) / 1000
 
     def outputs(self, names: Sequence[str]) -> Inside:
         """Outputs of modules by their name (`layer1.0.conv1`); in a quantized network, of its graph's nodes."""
@@ -75,19 +107,23 @@ class TorchSession:
 
     def close(self) -> None:
         """Let go of the network."""
-        del self.network
+        del self.network, self._answering
 
     def _answer(self, network: Any, images: Images) -> torch.Tensor:
         require_fit(images, self.input_shape)
-        with torch.inference_mode(), _threads(self.threads):
-            answer: torch.Tensor = network(torch.from_numpy(images).to(self.device))
+        with torch.inference_mode(), _threads(self.threads), products(self.way, self.device):
+            answer: torch.Tensor = network(self._copied(images))
         return answer
+
+    def _copied(self, images: Images) -> torch.Tensor:
+        copied = torch.from_numpy(images).to(self.device, self.way.dtype)
+        return copied.contiguous(memory_format=self.way.layout)
 
     def _inside(self, names: Sequence[str], images: Images) -> dict[str, NDArray[np.generic]]:
         kept: dict[str, NDArray[np.generic]] = {}
 
         def keep(name: str, module: nn.Module, inputs: object, output: torch.Tensor) -> None:
-            kept[name] = output.cpu().numpy()
+            kept[name] = output.float().cpu().numpy()
 
         with contextlib.ExitStack() as hooks:
             for name in names:
