@@ -121,7 +121,9 @@ def _solve(
     if own is not None:
         own.copy_(bias)
     elif norm is not None:
-        less.tensor(norm.args[3]).sub_(bias)  # its running mean
+        mean = norm.args[3]
+        assert isinstance(mean, fx.Node)
+        less.tensor(mean).sub_(bias)
 
 
 def _joined(call: fx.Node, axis: int) -> tuple[fx.Node | None, str]:
