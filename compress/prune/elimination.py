@@ -111,7 +111,7 @@ def _halved(network: nn.Module, readers: Sequence[Member], found: Elimination) -
 def _worth(found: Elimination, harm: float) -> Tensor:
     """What each channel adds to the error of the answers, (channels,); in the order of elimination it never falls."""
     errors = torch.tensor([0.0, *found.errors], dtype=torch.float64)
-    scale = harm / errors[len(errors) // 2].clamp_min(torch.finfo(errors.dtype).tiny)
+    scale = harm / max(float(errors[len(errors) // 2]), 1e-9 * float(errors[-1]), 1e-30)  # half may go for nothing
     worth = torch.full((len(errors),), torch.inf, dtype=torch.float64)
     worth[list(found.order)] = (errors.diff() * scale).cummax(0).values
     return worth

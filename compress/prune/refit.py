@@ -49,7 +49,7 @@ def refit(
     Raises CompressError where torch.export cannot follow the network.
     """
     narrowed = copy.deepcopy(remove(network, lost))
-    refusals: list[Refusal] = []
+    refused: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         whole = Playback(network, input_shape, Path(folder, "whole"))
         less = Playback(narrowed, input_shape, Path(folder, "less"))
@@ -67,12 +67,12 @@ def refit(
             name = _name(less.calls[place])
             reason = _refused(narrowed, name, uses[name], exclude)
             if reason:
-                refusals.append(Refusal(name, f"not solved again: it {reason}"))
+                refused[name] = f"not solved again: it {reason}"
             else:
                 layer, chance = narrowed.get_submodule(name), torch.Generator().manual_seed(seed + place)
                 _solve(layer, place, _kept(layer, lost.get(name, ((), ()))), whole, less, chance)
             progress("prune", done + 1, len(places), "layers solved again")
-    return narrowed, tuple(refusals)
+    return narrowed, tuple(Refusal(name, reason) for name, reason in refused.items())
 
 
 def _name(call: fx.Node) -> str:
@@ -108,7 +108,7 @@ def _solve(
         full, held = whole.play(batch, place + 1), less.play(batch, place)
         read, wanted = held[call.args[0].name], full[call.name].index_select(axis, kept)
         missing = torch.zeros(())
-        if other in held and held[other].shape == wanted.shape:
+        if getattr(held.get(other), "shape", None) == wanted.shape:
             missing = full[other].index_select(axis, kept) - held[other]
         if batch == 0 and torch.equal(layer(read), wanted) and not missing.any():
             return
