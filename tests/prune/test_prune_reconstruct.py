@@ -22,6 +22,7 @@ from compress.prune.elimination import elimination_scores
 from compress.prune.groups import find_groups, lost
 from compress.prune.least_squares import RIDGE
 from compress.prune.narrow import remove
+from compress.prune.playback import Playback
 from compress.prune.recalibrate import recalibrate
 from compress.prune.refit import refit
 from compress.prune.step import Prune
@@ -250,3 +251,30 @@ def test_a_network_that_answers_nan_is_refused():
     network[0].weight.data[0] = torch.nan
     with pytest.raises(CompressError, match="NaN or infinite on calibration images"):
         elimination_scores(network, [first_group(network)], images().split(32))
+
+
+class InPlace(nn.Module):
+    """A residual block that writes over its activations."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.inner, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x), inplace=True)
+        y = self.inner(x)
+        y += x
+        left, right = F.relu_(y).chunk(2, 1)
+        return self.head(torch.cat([right, left], 1).mean((2, 3)))
+
+
+def test_a_forward_pass_in_pieces_answers_as_one_does(tmp_path):
+    network, batches = InPlace().eval(), images().split(40)
+    pieces = Playback(network, SHAPE, tmp_path / "activations")
+    for each in batches:
+        pieces.show(each)
+    with torch.no_grad():
+        for stop in range(len(pieces.calls) + 1):
+            held = [pieces.play(batch, stop) for batch in range(3)]
+        for each, found in zip(batches, held, strict=True):
+            assert torch.allclose(found[pieces.calls[-1].name], network(each), atol=1e-6)
