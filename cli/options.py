@@ -91,12 +91,13 @@ def refuse_overwriting(output: Path | None, *inputs: Path) -> None:
             raise UsageError(f"{output} is the input itself, which is never overwritten. Give another -o.")
 
 
-def step_options(step: type[Step]) -> Callable[[F], F]:
-    """An option for every field of a step: its name, type, default and description are the field's own."""
+def step_options(step: type[Step], but: type[Step] = Step) -> Callable[[F], F]:
+    """An option for every field of a step that is none of `but`: name, type, default and description are the field's own."""
 
     def add(command: F) -> F:
         for name, field in reversed(step.model_fields.items()):
-            command = _option(name, field)(command)
+            if name not in but.model_fields:
+                command = _option(name, field)(command)
         return command
 
     return add

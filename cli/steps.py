@@ -1,14 +1,17 @@
 """The commands that are one step each: train, prune, sparsify, fold, quantize. Their options are the step's own fields."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import rich_click
+from click.core import ParameterSource
 
 from compress import checkpoint as files
-from compress.pipeline import Resources, Step
+from compress.errors import UsageError
+from compress.pipeline import Resources, Step, partial_of, steps_folder
 from compress.recipe import step_class
 
 from . import options, output
@@ -30,6 +33,13 @@ FIND_RATE = click.option(
 )
 
 
+QAT = click.option(
+    "--qat",
+    is_flag=True,
+    help="Train on the integers before: prepare, train after the checkpoint given, convert. It must not be folded.",
+)
+
+
 def _command(name: str) -> click.Command:
     step = step_class(name)
 
@@ -46,11 +56,12 @@ def _command(name: str) -> click.Command:
         as_json: bool,
         teacher: Path | None = None,
         find_rate: bool = False,
+        qat: bool = False,
         **values: Any,
     ) -> None:
-        from compress.train.distributed import is_first
+        from compress.device import is_first
 
-        made = options.make_step(step, values)
+        made = _made(step, values, qat)
         options.refuse_overwriting(output_file, checkpoint)
         with output.progress(as_json) as progress:
             source = files.load(checkpoint)
@@ -82,8 +93,10 @@ def _command(name: str) -> click.Command:
         options.calibration,
         *([TEACHER] if name in ("train", "sparsify") else []),
         *([FIND_RATE] if name == "train" else []),
+        *([QAT] if name == "quantize" else []),
         options.network,
         options.step_options(step),
+        *([options.step_options(aware(), but=step)] if name == "quantize" else []),
         options.seed,
         options.device,
         options.threads,
@@ -94,12 +107,33 @@ def _command(name: str) -> click.Command:
     return command  # type: ignore[return-value]  # click.command made it one
 
 
+def aware() -> type[Step]:
+    """The step behind `quantize --qat`."""
+    from compress.quantize.qat_step import QAT
+
+    return QAT
+
+
+def _made(step: type[Step], values: dict[str, Any], qat: bool) -> Step:
+    """The step of the options; raises UsageError for one that was typed and belongs to the other way of quantizing."""
+    chosen = aware() if qat else step
+    context = click.get_current_context()
+    for name in values.keys() - chosen.model_fields.keys():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is about quantizing {'without' if qat else 'with'} training (--qat). "
+                f"{'Leave it out' if qat else 'Give --qat, or leave it out'}."
+            )
+    return options.make_step(chosen, {name: value for name, value in values.items() if name in chosen.model_fields})
+
+
 def _result(step: Step, source: files.Checkpoint, resources: Resources, path: Path) -> tuple[dict[str, Any], str]:
-    from compress.train.distributed import is_first
+    from compress.device import is_first
 
     result = step(source, resources)
     if is_first():
         files.save(result, path)
+        shutil.rmtree(steps_folder(partial_of(path)), ignore_errors=True)
     return _plain(result, path), _human(step, result, path)
 
 

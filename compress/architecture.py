@@ -45,6 +45,24 @@ class Quantization:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Prepared:
+    """How a network that trains rounds its numbers to the integers of a target (quantization-aware training).
+
+    `folded` lists the (layer, batch norm) pairs that are one layer there; `operators` is the digest of the
+    calls of the network so folded. The range of the i-th rounding, in the order of those calls, lies in the
+    checkpoint's tensors `quantization.I.min_val` and `max_val`; learned step sizes in `quantization.I.step`.
+    `norms` and `ranges` are the shares of a training after which batch-norm statistics and ranges are held.
+    """
+
+    target: str
+    operators: str
+    folded: tuple[tuple[str, str], ...]
+    step_sizes: Literal["observed", "learned"]
+    norms: float
+    ranges: float
+
+
+@dataclass(frozen=True, config=STRICT)
 class Architecture:
     """A network as data.
 
@@ -52,7 +70,7 @@ class Architecture:
     `masked` names layers whose weights hold pruned zeros in place. `folded` lists (layer, batch norm)
     pairs, the batch norm absorbed into the layer; None is a network not folded yet, () one that had
     nothing to fold. `code` is the digest of the user's own file where
-    `source` is "user".
+    `source` is "user". `prepared` is None but for a network on its way to integers.
     """
 
     source: Source
@@ -64,6 +82,15 @@ class Architecture:
     folded: tuple[tuple[str, str], ...] | None = None
     quantization: Quantization | None = None
     code: str | None = None
+    prepared: Prepared | None = None
+
+    @pydantic.model_serializer(mode="wrap")
+    def _plain(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """`prepared` only where there is something to say: the fingerprint of every other network stays what it was."""
+        plain: dict[str, Any] = handler(self)
+        if self.prepared is None:
+            del plain["prepared"]
+        return plain
 
     @property
     def title(self) -> str:

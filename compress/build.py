@@ -25,12 +25,17 @@ COUNTER = "num_batches_tracked"
 def build(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> nn.Module:
     """The network of a checkpoint, in inference mode, on the CPU.
 
-    A quantized one is a graph of its exported calls and cannot be trained. `user` is the function a
+    A quantized one is a graph of its exported calls and cannot be trained; one prepared for that trains as
+    any other. `user` is the function a
     network of the user's own comes from (`compress.networks.load_user`); no file is run without it.
     Raises CompressError where the weights are not those of the architecture.
     """
     architecture = checkpoint.architecture
     network = structure(architecture, user)
+    if architecture.prepared is not None:
+        from compress.quantize.qat_graph import prepare
+
+        network = prepare(network, architecture.prepared, architecture.input_shape)
     _load(
         network,
         checkpoint.weights,

@@ -1,4 +1,6 @@
-"""Which device and how many threads torch computes with."""
+"""Which device and how many threads torch computes with, and which of several processes writes."""
+
+import os
 
 from compress.errors import ResourceError, UsageError
 
@@ -24,3 +26,8 @@ def use(device: str, threads: int | None) -> str:
             "Use --device cpu, or install a CUDA build of torch and its driver."
         )
     return device
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files and says what came out, of those that `torchrun` started."""
+    return os.environ.get("RANK", "0") == "0"

@@ -31,7 +31,8 @@ def _checkpoint(path: Path, header: Header) -> Explanation:
         "arguments": ", ".join(f"{key}={value}" for key, value in architecture.arguments.items()),
         "input": "x".join(map(str, architecture.input_shape)),
         "precision": architecture.precision
-        + (f" for {architecture.quantization.target}" if architecture.quantization else ""),
+        + (f" for {architecture.quantization.target}" if architecture.quantization else "")
+        + (f", training on the integers of {architecture.prepared.target}" if architecture.prepared else ""),
         "batch norms": "in place" if architecture.folded is None else f"{len(architecture.folded)} folded",
         "narrowed layers": [
             f"{layer}: {inputs} -> {outputs}" for layer, (inputs, outputs) in architecture.widths.items()

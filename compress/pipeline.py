@@ -12,6 +12,7 @@ from compress import checkpoint as files
 from compress.architecture import Architecture
 from compress.checkpoint import Checkpoint, Record, TrainedOn
 from compress.data.spec import DatasetSpec
+from compress.device import is_first
 from compress.errors import CompressError, Refusal, UsageError
 from compress.progress import Progress, silent
 
@@ -38,6 +39,17 @@ UNQUANTIZED = Condition(
 )
 QUANTIZED = Condition(
     "a quantized network", lambda checkpoint: checkpoint.architecture.quantization is not None, "quantize it first"
+)
+UNPREPARED = Condition(
+    "a network that does not train on integers",
+    lambda checkpoint: checkpoint.architecture.prepared is None,
+    "it was prepared for quantization-aware training: train it, then convert it (a `convert_qat` step), or start from "
+    "the checkpoint before it was prepared",
+)
+PREPARED = Condition(
+    "a network prepared for quantization-aware training",
+    lambda checkpoint: checkpoint.architecture.prepared is not None,
+    "prepare it first (a `prepare_qat` step), then train it: the order is prepare_qat, train, convert_qat",
 )
 FOLDED = Condition(
     "a network with its batch norms folded",
@@ -176,7 +188,7 @@ def run(
             )
         except CompressError as error:
             raise type(error)(f"step {number} ({step.name}): {error}") from error
-        if path and not done:
+        if path and not done and is_first():
             files.save(result, path)
         checkpoint = result
         finished(number, step, result, done is not None)
@@ -186,6 +198,11 @@ def run(
 def partial_of(path: Path) -> Path:
     """Where a step whose result will be `path` keeps its unfinished state."""
     return path.with_name(path.stem + ".partial.safetensors")
+
+
+def steps_folder(path: Path) -> Path:
+    """Where what is several steps keeps them until its result, `path`, is written."""
+    return path.with_suffix(".steps")
 
 
 def _done(step: Step, checkpoint: Checkpoint, resources: Resources, path: Path) -> Checkpoint | None:

@@ -23,6 +23,8 @@ STEPS = {
     "sparsify": "compress.prune.sparsify:Sparsify",
     "fold": "compress.fold.step:Fold",
     "quantize": "compress.quantize.step:Quantize",
+    "prepare_qat": "compress.quantize.qat_step:PrepareQAT",
+    "convert_qat": "compress.quantize.qat_step:ConvertQAT",
 }
 """Every step a recipe and the command line know, and where it lives."""
 

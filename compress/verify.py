@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 RUNTIME = "onnxruntime"
 IMAGES = 128
 """Validation images that parity is asked on."""
-KINDS: dict[str, parity.Kind] = {"fold": "exact", "quantize": "changed"}
+KINDS: dict[str, parity.Kind] = {
+    "fold": "exact",
+    "quantize": "changed",
+    "prepare_qat": "changed",
+    "convert_qat": "exact",
+}
 """What the hop of a step claims; a step that is not here means to change the network's answers."""
 
 Chain = Sequence[tuple[str, Checkpoint]]
@@ -89,6 +94,7 @@ def deployed(chain: Chain) -> Chain:
         (name, checkpoint)
         for name, checkpoint in chain[1:-1]
         if checkpoint.architecture.quantization is None
+        and checkpoint.architecture.prepared is None
         and checkpoint.architecture.widths != baseline.architecture.widths
     ]
     between = pruned[-1:] if last.architecture.quantization else []

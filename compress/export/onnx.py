@@ -41,6 +41,11 @@ def export(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> bytes:
     Raises CompressError where the network has an operator ONNX has no word for, or does not give logits.
     """
     architecture = checkpoint.architecture
+    if architecture.prepared is not None:
+        raise CompressError(
+            "this network is prepared for quantization-aware training, and no runtime has a word for that. "
+            "Convert it first (a `convert_qat` step)."
+        )
     model = _convert(follow(build(checkpoint, user), architecture.input_shape), architecture.title)
     _require_logits(model.graph, architecture.title)
     _rename(model.graph)

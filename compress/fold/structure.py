@@ -1,12 +1,13 @@
 """Which batch norms can be folded, and the structure of the network once they are."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compress.errors import CompressError, Refusal
+from compress.fold.batchnorm import absorb
 from compress.trace import module_of, trace
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -73,6 +74,24 @@ def strip(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
             layer.bias = nn.Parameter(torch.zeros(layer.weight.shape[0], dtype=layer.weight.dtype))
         network.set_submodule(norm_name, nn.Identity())
     return network
+
+
+def fold(weights: Mapping[str, Tensor], network: nn.Module, pairs: Iterable[tuple[str, str]]) -> dict[str, Tensor]:
+    """The weights of `network` with each batch norm absorbed into the layer before it."""
+    folded = dict(weights)
+    for layer, norm in pairs:
+        weight, bias = absorb(
+            folded[f"{layer}.weight"],
+            folded.get(f"{layer}.bias"),
+            folded.pop(f"{norm}.running_mean"),
+            folded.pop(f"{norm}.running_var"),
+            folded.pop(f"{norm}.weight", None),
+            folded.pop(f"{norm}.bias", None),
+            network.get_submodule(norm).eps,  # type: ignore[arg-type]  # find_pairs saw to it that this is a batch norm
+        )
+        folded.pop(f"{norm}.num_batches_tracked", None)
+        folded |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
+    return folded
 
 
 def _word(target: object) -> str:

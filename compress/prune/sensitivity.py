@@ -20,7 +20,7 @@ from compress.data.fits import fits
 from compress.data.normalise import normalise
 from compress.data.splits import LearningData, shuffled
 from compress.errors import CompressError, Refusal, UsageError
-from compress.pipeline import UNFOLDED, UNQUANTIZED, Resources
+from compress.pipeline import UNFOLDED, UNPREPARED, UNQUANTIZED, Resources
 from compress.prune import weights
 from compress.prune.criteria import score_groups
 from compress.prune.groups import Group, find_groups, lost
@@ -62,7 +62,7 @@ def measure(
     has nothing to give.
     """
     asked = _ratios(ratios or RATIOS[structure])
-    for condition in (UNFOLDED, UNQUANTIZED):
+    for condition in (UNFOLDED, UNQUANTIZED, UNPREPARED):
         if not condition.holds(checkpoint):
             raise CompressError(f"sensitivity needs {condition.name}, and this one is not: {condition.remedy}.")
     data = resources.need_data("sensitivity")

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_serializer, model_validator
 
 from compress.checkpoint import Checkpoint
-from compress.pipeline import UNFOLDED, UNQUANTIZED, Change, Condition, Resources, Step
+from compress.pipeline import UNFOLDED, UNPREPARED, UNQUANTIZED, Change, Condition, Resources, Step
 from compress.train.step import Train
 
 GRADUAL = ("linear", "cubic")
@@ -19,7 +19,7 @@ class Sparsify(Step):
     weights go.
     """
 
-    requires: ClassVar[tuple[Condition, ...]] = (UNFOLDED, UNQUANTIZED)
+    requires: ClassVar[tuple[Condition, ...]] = (UNFOLDED, UNQUANTIZED, UNPREPARED)
 
     structure: Literal["weights", "2:4"] = "weights"
     """weights, any of them; or 2:4, the pattern of sparse tensor cores."""

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from compress.checkpoint import Checkpoint
 from compress.errors import CompressError
-from compress.pipeline import UNFOLDED, UNQUANTIZED, Change, Condition, Resources, Step
+from compress.pipeline import UNFOLDED, UNPREPARED, UNQUANTIZED, Change, Condition, Resources, Step
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +20,7 @@ class Prune(Step):
     `sparsify` zeroes single weights instead, and shrinks nothing.
     """
 
-    requires: ClassVar[tuple[Condition, ...]] = (UNFOLDED, UNQUANTIZED)
+    requires: ClassVar[tuple[Condition, ...]] = (UNFOLDED, UNQUANTIZED, UNPREPARED)
 
     macs: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
     """Share of the checkpoint's multiply-accumulates to keep."""

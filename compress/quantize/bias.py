@@ -16,7 +16,7 @@ LARGEST = 2**30
 """Bound on |q_b|: the other half of int32 is for the sum, which 33,000 products of 8 bits cannot fill."""
 
 
-def weight_floor(bias: Tensor, input_scale: float) -> Tensor:
+def weight_floor(bias: Tensor, input_scale: float | Tensor) -> Tensor:
     """The smallest weight scales (outputs,) for which the integer bias stays within LARGEST."""
     return (bias.double().abs() / (input_scale * LARGEST)).to(torch.float32)
 

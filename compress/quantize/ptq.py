@@ -1,6 +1,7 @@
 """Post-training quantization of a network: prepare, calibrate, convert, and read the result as data."""
 
 import copy
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from torch import Tensor, fx, nn
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from compress.architecture import Quantization
+from compress.checkpoint import Checkpoint
 from compress.errors import Refusal
 from compress.quantize.edges import read
 from compress.quantize.graph import Tensors, finished, integer_bias
@@ -46,11 +48,28 @@ def quantize(
     with torch.no_grad():
         for images in batches:
             prepared(images)
+    return finish(prepared, traced, target)
+
+
+def finish(prepared: fx.GraphModule, traced: fx.GraphModule, target: Target) -> Quantized:
+    """Convert a prepared graph whose ranges are known; `traced` is the graph it was made from.
+
+    Raises CompressError where NaN or infinity came by.
+    """
+    with torch.no_grad():
         silent = settle(prepared, integer_biases=target.bias == "int32")
         converted = convert_pt2e(prepared)
         quantization, tensors = read(converted, traced, target)
         reference = _round_biases(converted, quantization)
     return Quantized(quantization, tensors, refusals(traced, target), reference, silent)
+
+
+def held(checkpoint: Checkpoint, result: Quantized) -> Checkpoint:
+    """A folded checkpoint with the integers that came of quantizing it in place of their float weights."""
+    replaced = {name.removesuffix(".integer") for name in result.tensors}
+    weights = {name: tensor for name, tensor in checkpoint.weights.items() if name not in replaced} | result.tensors
+    architecture = dataclasses.replace(checkpoint.architecture, quantization=result.quantization)
+    return dataclasses.replace(checkpoint, architecture=architecture, weights=weights)
 
 
 def _round_biases(converted: fx.GraphModule, quantization: Quantization) -> fx.GraphModule:

@@ -1,6 +1,5 @@
 """The step that quantizes after training, from ranges seen on calibration images."""
 
-import dataclasses
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -9,7 +8,7 @@ from pydantic import Field
 
 from compress.checkpoint import Checkpoint
 from compress.errors import CompressError
-from compress.pipeline import FOLDED, QUANTIZED, UNQUANTIZED, Change, Condition, Resources, Step
+from compress.pipeline import FOLDED, QUANTIZED, UNPREPARED, UNQUANTIZED, Change, Condition, Resources, Step
 from compress.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class Quantize(Step):
     Ranges come from calibration images, a batch at a time: memory does not grow with their number.
     """
 
-    requires: ClassVar[tuple[Condition, ...]] = (FOLDED, UNQUANTIZED)
+    requires: ClassVar[tuple[Condition, ...]] = (UNPREPARED, FOLDED, UNQUANTIZED)
     promises: ClassVar[tuple[Condition, ...]] = (QUANTIZED,)
 
     target: TargetName = "onnxruntime-cpu"
@@ -45,22 +44,19 @@ class Quantize(Step):
         from compress.data.fits import fits
 
         logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao's import speaks of its own insides
-        from compress.quantize.ptq import quantize
+        from compress.quantize.ptq import held, quantize
         from compress.quantize.target import target
 
         data = resources.need_data("quantize")
         fits(data.spec, checkpoint.architecture, checkpoint.dataset)
         count, labels = min(self.images, len(data.calibration)), set[int]()
         network = build(checkpoint, resources.user)
-        batches = _batches(data, count, self.batch, labels, resources.progress)
-        result = quantize(network, checkpoint.architecture.input_shape, target(self.target), self.observer, batches)
+        seen = batches(data, count, self.batch, labels, resources.progress)
+        result = quantize(network, checkpoint.architecture.input_shape, target(self.target), self.observer, seen)
 
-        architecture = dataclasses.replace(checkpoint.architecture, quantization=result.quantization)
-        replaced = {name.removesuffix(".integer") for name in result.tensors}
-        weights = {name: tensor for name, tensor in checkpoint.weights.items() if name not in replaced} | result.tensors
-        rebuilt = build(dataclasses.replace(checkpoint, architecture=architecture, weights=weights), resources.user)
-        images = next(_batches(data, min(count, self.batch), self.batch, labels))
-        distance = _distance(images, network, result.reference, rebuilt)
+        after = held(checkpoint, result)
+        images = next(batches(data, min(count, self.batch), self.batch, labels))
+        apart = distance(images, network, result.reference, build(after, resources.user))
 
         notes = [f"calibrated on {count} images"]
         if count < self.images:
@@ -72,10 +68,10 @@ class Quantize(Step):
             )
         if result.silent:
             notes.append(f"{result.silent} activations were zero for every calibration image, and will stay so")
-        return Change(architecture, weights, result.refusals, tuple(notes), {"logit_distance": (distance,)})
+        return Change(after.architecture, after.weights, result.refusals, tuple(notes), {"logit_distance": (apart,)})
 
 
-def _batches(
+def batches(
     data: "LearningData", count: int, size: int, labels: set[int], progress: Progress = silent
 ) -> "Iterator[Tensor]":
     """The first `count` calibration images, normalised, their labels put into `labels`.
@@ -100,7 +96,7 @@ def _batches(
         )
 
 
-def _distance(images: "Tensor", network: "nn.Module", reference: "nn.Module", rebuilt: "nn.Module") -> float:
+def distance(images: "Tensor", network: "nn.Module", reference: "nn.Module", rebuilt: "nn.Module") -> float:
     """How far the INT8 logits are from the float ones, as a share of their length.
 
     Raises CompressError where the network rebuilt from the checkpoint is not, bit for bit, the one that was quantized.

@@ -20,11 +20,6 @@ from compress.errors import ResourceError
 from compress.train.loop import Validate
 
 
-def is_first() -> bool:
-    """Whether this is the process that writes files and says what came out."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 @dataclass(frozen=True)
 class Place:
     """Which of how many processes this is, and the device it computes on. The first one writes files."""

@@ -15,8 +15,9 @@ from compress.data.splits import Joined
 from compress.errors import CompressError, UsageError
 from compress.pipeline import Change, Resources
 from compress.train.diagnosis import explained
+from compress.train.distributed import processes
 from compress.train.learn import learn
-from compress.train.loop import AfterStep, Diverged, copy
+from compress.train.loop import AfterStep, Diverged, copy, steps_per_epoch
 from compress.train.transfer import new_head
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ def train(
         data = dataclasses.replace(data, train=Joined(data.train, data.validation))
     teacher = _teacher(start, resources) if step.distillation or step.features else None
     network = build(start, resources.user)
+    if start.architecture.prepared is not None:
+        from compress.quantize.qat_training import holding, require_trainable
+
+        require_trainable(step)
+        steps = step.epochs * steps_per_epoch(len(data.train), step.batch * processes())
+        after_step = (*after_step, holding(network, start.architecture.prepared, steps))
     run = {"checkpoint": checkpoint.fingerprint, "data": data.spec.digest, **identity}
     masked = start.architecture.masked
     try:

@@ -21,7 +21,7 @@ from compress.errors import CompressError, UsageError
 from compress.export.onnx import export
 from compress.fold.step import Fold
 from compress.pipeline import Resources
-from compress.quantize.step import Quantize, _distance
+from compress.quantize.step import Quantize, distance
 from compress.runtime.onnxruntime import OnnxSession
 from compress.storage import digest_bytes
 
@@ -185,7 +185,7 @@ def test_a_network_that_cannot_be_had_back_from_its_checkpoint_is_refused():
     """No input is known that leads there: two different networks stand for one."""
     one, other = torch.nn.Linear(4, 2), torch.nn.Linear(4, 2)
     with pytest.raises(CompressError, match="cannot be had back from its checkpoint"):
-        _distance(torch.randn(3, 4), one, one, other)
+        distance(torch.randn(3, 4), one, one, other)
 
 
 def test_resnet20_on_cifar10_keeps_its_accuracy(cifar10, resnet20_weights):

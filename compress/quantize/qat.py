@@ -1,0 +1,97 @@
+"""What the steps `PrepareQAT` and `ConvertQAT` do with a checkpoint."""
+
+import copy
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from compress.architecture import Prepared
+from compress.build import build, structure
+from compress.checkpoint import Checkpoint
+from compress.data.fits import fits
+from compress.fold.structure import find_pairs, fold, strip
+from compress.pipeline import Change, Resources
+from compress.quantize.ptq import finish, held
+from compress.quantize.qat_graph import ROUNDINGS, insert
+from compress.quantize.qat_graph import prepare as prepared_network
+from compress.quantize.qat_rounding import Rounding, roundings
+from compress.quantize.sequence import operators, trace
+from compress.quantize.step import batches, distance
+from compress.quantize.target import target
+from compress.train.loop import copy as state_of
+
+if TYPE_CHECKING:
+    from compress.quantize.qat_step import PrepareQAT
+
+CHECKED = 2
+"""Images of noise on which the converted network is held against the one that was trained."""
+
+
+def prepare(step: "PrepareQAT", checkpoint: Checkpoint, resources: Resources) -> Change:
+    """A checkpoint's network with roundings in it, calibrated; raises CompressError where that cannot be."""
+    data = resources.need_data(step.name)
+    fits(data.spec, checkpoint.architecture, checkpoint.dataset)
+    network = build(checkpoint, resources.user)
+    shape = checkpoint.architecture.input_shape
+    pairs, refusals = find_pairs(network, shape)
+    calls = operators(trace(strip(copy.deepcopy(network), pairs), shape))
+    prepared = Prepared(step.target, calls, pairs, step.step_sizes, step.norms, step.ranges)
+    found = prepared_network(network, prepared, shape).eval()
+    count = min(step.images, len(data.calibration))
+    _calibrate(found, batches(data, count, step.batch, set(), resources.progress))
+    architecture = dataclasses.replace(checkpoint.architecture, prepared=prepared)
+    notes = (
+        f"{len(found.get_submodule(ROUNDINGS))} roundings, their ranges from {count} images",
+        f"{len(pairs)} batch norms to fold",
+    )
+    return Change(architecture, state_of(found), refusals, notes)
+
+
+def convert(checkpoint: Checkpoint, resources: Resources) -> Change:
+    """The INT8 network of a prepared checkpoint, as `Quantize` would write it."""
+    prepared = checkpoint.architecture.prepared
+    assert prepared is not None, "the step requires it"
+    trained = cast(fx.GraphModule, build(checkpoint, resources.user))
+    own = {name: tensor for name, tensor in checkpoint.weights.items() if not name.startswith(f"{ROUNDINGS}.")}
+    plain = structure(checkpoint.architecture, resources.user)
+    floating = dataclasses.replace(
+        checkpoint,
+        architecture=dataclasses.replace(checkpoint.architecture, prepared=None, folded=prepared.folded),
+        weights=fold(own, plain, prepared.folded),
+    )
+    traced = trace(build(floating, resources.user), checkpoint.architecture.input_shape)
+    wanted = target(prepared.target)
+    result = finish(_with_ranges(traced, trained, prepared), traced, wanted)
+    after = held(floating, result)
+    images = torch.randn(CHECKED, *checkpoint.architecture.input_shape, generator=torch.Generator().manual_seed(0))
+    apart = distance(images, trained, result.reference, build(after, resources.user))
+    notes = [
+        f"{len(prepared.folded)} batch norms folded",
+        "the answers are those of the trained network"
+        + (f" up to a share of {apart:.1e} of their length" if apart else ", bit for bit"),
+    ]
+    if result.silent:
+        notes.append(f"{result.silent} activations were zero in all of the training, and will stay so")
+    return Change(after.architecture, after.weights, result.refusals, tuple(notes))
+
+
+def _calibrate(network: fx.GraphModule, images: Iterable[Tensor]) -> None:
+    """Let the ranges grow to all that is met, in inference mode."""
+    for rounding in cast(nn.ModuleList, network.get_submodule(ROUNDINGS)):
+        cast(Rounding, rounding).calibrating = True
+    with torch.no_grad():
+        for batch in images:
+            network(batch)
+
+
+def _with_ranges(traced: fx.GraphModule, trained: fx.GraphModule, prepared: Prepared) -> fx.GraphModule:
+    """The folded graph with the roundings of the trained one."""
+    found = insert(copy.deepcopy(traced), target(prepared.target), prepared.step_sizes)
+    kept = cast(nn.ModuleList, trained.get_submodule(ROUNDINGS))
+    for nodes, rounding in zip(roundings(found).values(), kept, strict=True):
+        for node in nodes:
+            found.set_submodule(str(node.target), rounding)
+    return found
