@@ -1,6 +1,7 @@
 """Steps, the contract each keeps, and running them one after another so that a kill costs at most one step."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +118,7 @@ class Step(pydantic.BaseModel):
     @property
     def name(self) -> str:
         """The word for this step in recipes, histories and on the command line."""
-        return type(self).__name__.lower()
+        return re.sub("(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
     def apply(self, checkpoint: Checkpoint, resources: Resources) -> Change:
         """Make the change; the caller has checked `requires` and will check `promises`."""

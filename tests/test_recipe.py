@@ -18,7 +18,7 @@ def read(tmp_path, text):
 def test_every_step_of_the_table_is_a_step_of_that_name(name):
     found = recipe.step_class(name)
     assert issubclass(found, Step)
-    assert found.__name__.lower() == name
+    assert found.model_construct().name == name
     assert all(field.description for field in found.model_fields.values()), "a field without a word about it"
 
 

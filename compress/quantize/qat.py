@@ -12,11 +12,10 @@ from compress.architecture import Prepared
 from compress.build import build, structure
 from compress.checkpoint import Checkpoint
 from compress.data.fits import fits
-from compress.fold.structure import find_pairs, fold, strip
+from compress.fold.structure import find_pairs, fold
 from compress.pipeline import Change, Resources
 from compress.quantize.ptq import finish, held
-from compress.quantize.qat_graph import ROUNDINGS, insert
-from compress.quantize.qat_graph import prepare as prepared_network
+from compress.quantize.qat_graph import ROUNDINGS, around, folded_calls, insert
 from compress.quantize.qat_rounding import Rounding, roundings
 from compress.quantize.sequence import operators, trace
 from compress.quantize.step import batches, distance
@@ -37,9 +36,9 @@ def prepare(step: "PrepareQAT", checkpoint: Checkpoint, resources: Resources) ->
     network = build(checkpoint, resources.user)
     shape = checkpoint.architecture.input_shape
     pairs, refusals = find_pairs(network, shape)
-    calls = operators(trace(strip(copy.deepcopy(network), pairs), shape))
-    prepared = Prepared(step.target, calls, pairs, step.step_sizes, step.norms, step.ranges)
-    found = prepared_network(network, prepared, shape).eval()
+    traced = folded_calls(network, pairs, shape)
+    prepared = Prepared(step.target, operators(traced), pairs, step.step_sizes, step.norms, step.ranges)
+    found = around(network, traced, prepared).eval()
     count = min(step.images, len(data.calibration))
     _calibrate(found, batches(data, count, step.batch, set(), resources.progress))
     architecture = dataclasses.replace(checkpoint.architecture, prepared=prepared)

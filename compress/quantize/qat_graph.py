@@ -13,6 +13,7 @@ Krishnamoorthi, https://arxiv.org/abs/1806.08342, section 3.2.2.)
 
 import copy
 import operator
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -47,19 +48,31 @@ def prepare(network: nn.Module, prepared: Prepared, input_shape: tuple[int, int,
 
     Raises CompressError where torch.export cannot follow it, or follows it on another way than when it was prepared.
     """
-    wanted = target(prepared.target)
-    traced = trace(strip(copy.deepcopy(network), prepared.folded), input_shape)
+    traced = folded_calls(network, prepared.folded, input_shape)
     if operators(traced) != prepared.operators:
         raise CompressError(
             "this network was prepared when its exported calls were others than they are now: with another version of "
             "torch, or of the network's code. Prepare it again from the checkpoint before."
         )
+    return around(network, traced, prepared)
+
+
+def folded_calls(
+    network: nn.Module, pairs: Iterable[tuple[str, str]], input_shape: tuple[int, int, int]
+) -> fx.GraphModule:
+    """The calls of a network as they are once it is folded; what it computes with means nothing."""
+    return trace(strip(copy.deepcopy(network), pairs), input_shape)
+
+
+def around(network: nn.Module, traced: fx.GraphModule, prepared: Prepared) -> fx.GraphModule:
+    """What `prepare` gives, of the `folded_calls`; the network's modules become part of it."""
+    wanted = target(prepared.target)
     found = insert(traced, wanted, prepared.step_sizes)
     network.add_module(ROUNDINGS, nn.ModuleList(roundings(found)))
     for number, nodes in enumerate(roundings(found).values()):
         for node in nodes:
             node.target = f"{ROUNDINGS}.{number}"
-    graph_module = _around(network, found)
+    graph_module = _with_all_of(network, found)
     norms = {f"{layer}.weight": norm for layer, norm in prepared.folded}
     for call in calls(graph_module):
         _unfold(call, network, norms, wanted)
@@ -150,7 +163,7 @@ def _adds_integers(call: fx.Node) -> bool:
     return arguments(call)[0].op == "call_module" and (KINDS[call.target] == "conv" or call.meta["val"].dim() == 2)
 
 
-def _around(network: nn.Module, found: fx.GraphModule) -> fx.GraphModule:
+def _with_all_of(network: nn.Module, found: fx.GraphModule) -> fx.GraphModule:
     """The graph around the network's own modules, all of them, and what constants tracing made."""
     for node in found.graph.find_nodes(op="get_attr"):
         owner, _, name = str(node.target).rpartition(".")

@@ -33,7 +33,7 @@ class PrepareQAT(Step):
     inference. After the training, `convert_qat` makes it an INT8 network.
     """
 
-    requires: ClassVar[tuple[Condition, ...]] = (UNFOLDED, UNQUANTIZED, UNPREPARED)
+    requires: ClassVar[tuple[Condition, ...]] = (UNQUANTIZED, UNFOLDED, UNPREPARED)
     promises: ClassVar[tuple[Condition, ...]] = (PREPARED,)
 
     target: TargetName = "onnxruntime-cpu"
@@ -49,11 +49,6 @@ class PrepareQAT(Step):
     batch: int = Field(default=64, ge=1)
     """Images at a time."""
 
-    @property
-    def name(self) -> str:
-        """The word for this step in recipes, histories and on the command line."""
-        return "prepare_qat"
-
     def apply(self, checkpoint: Checkpoint, resources: Resources) -> Change:
         """Prepare; raises CompressError where the calibration images are of no use or the network cannot be followed."""
         logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao's import speaks of its own insides
@@ -67,11 +62,6 @@ class ConvertQAT(Step):
 
     requires: ClassVar[tuple[Condition, ...]] = (PREPARED,)
     promises: ClassVar[tuple[Condition, ...]] = (QUANTIZED,)
-
-    @property
-    def name(self) -> str:
-        """The word for this step in recipes, histories and on the command line."""
-        return "convert_qat"
 
     def apply(self, checkpoint: Checkpoint, resources: Resources) -> Change:
         """Convert; raises CompressError where a range is NaN or infinity."""

@@ -43,6 +43,10 @@ def train(
     `after_step` is called after every step, and once before the first; `identity` is what decides the result by that.
     """
     data = resources.need_data("train")
+    if checkpoint.architecture.prepared is not None:
+        from compress.quantize.qat_training import require_trainable
+
+        require_trainable(step)
     start = _with_new_head(checkpoint, data.spec, resources) if step.new_head else checkpoint
     fits(data.spec, start.architecture, start.dataset)
     seen = start.trained_on == "all"
@@ -53,9 +57,8 @@ def train(
     teacher = _teacher(start, resources) if step.distillation or step.features else None
     network = build(start, resources.user)
     if start.architecture.prepared is not None:
-        from compress.quantize.qat_training import holding, require_trainable
+        from compress.quantize.qat_training import holding
 
-        require_trainable(step)
         steps = step.epochs * steps_per_epoch(len(data.train), step.batch * processes())
         after_step = (*after_step, holding(network, start.architecture.prepared, steps))
     run = {"checkpoint": checkpoint.fingerprint, "data": data.spec.digest, **identity}

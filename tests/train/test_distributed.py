@@ -23,9 +23,9 @@ def torchrun(folder, *networks):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Two processes train three networks; the second one is killed in the third."""
+    """Two processes train four networks; the second one is killed in the last."""
     folder = tmp_path_factory.mktemp("together")
-    return folder, torchrun(folder, "plain", "norms", "dying")
+    return folder, torchrun(folder, "plain", "norms", "integers", "dying")
 
 
 def after(folder, network, rank=0):
@@ -46,14 +46,15 @@ def test_two_processes_at_a_batch_of_eight_are_one_at_sixteen(run, tmp_path):
     assert furthest(alone, wrong) > 5 * allowed
 
 
-@pytest.mark.parametrize("network", ["plain", "norms"])
+@pytest.mark.parametrize("network", ["plain", "norms", "integers"])
 def test_all_processes_end_with_the_same_weights_and_statistics(run, network):
     assert same(after(run[0], network, 0), after(run[0], network, 1))
     assert not (run[0] / f"{network}.partial.safetensors").exists()
 
 
-def test_masked_weights_stay_zero(run):
-    zeros = after(run[0], "norms")[f"{MASKED}.weight"] == 0
+@pytest.mark.parametrize("network", ["norms", "integers"])
+def test_masked_weights_stay_zero(run, network):
+    zeros = after(run[0], network)[f"{MASKED}.weight"] == 0
     assert zeros[:, ::2].all() and not zeros[:, 1::2].any()
 
 

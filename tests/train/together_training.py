@@ -16,6 +16,7 @@ from compress import checkpoint as files
 from compress.errors import CompressError
 from compress.networks import UserNetwork
 from compress.pipeline import Resources, partial_of
+from compress.quantize.qat_step import PrepareQAT
 from compress.train.step import Train
 
 LAST = 6
@@ -46,7 +47,8 @@ class Dying(Everything):
         return super().forward(x)
 
 
-NETWORKS = {"norms": Everything, "plain": Plain, "dying": Dying}
+NETWORKS = {"norms": Everything, "integers": Everything, "plain": Plain, "dying": Dying}
+"""Each name's network; `integers` is prepared for quantization-aware training."""
 
 
 def train(path, network, batch, **settings):
@@ -60,8 +62,10 @@ def train(path, network, batch, **settings):
         **{"epochs": 2, "batch": batch, "rate": 0.05, "augmentation": "none", "clip": 1.0, "save_minutes": 0.0}
         | settings
     )
-    user = UserNetwork(make, USER.name, USER.digest)
-    return step(start, Resources(data, user=user, teacher=teacher, partial=partial_of(path)))
+    resources = Resources(
+        data, user=UserNetwork(make, USER.name, USER.digest), teacher=teacher, partial=partial_of(path)
+    )
+    return step(PrepareQAT(images=32)(start, resources) if network == "integers" else start, resources)
 
 
 if __name__ == "__main__":

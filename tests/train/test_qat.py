@@ -1,0 +1,350 @@
+"""Training on integers: what is trained is what is converted, and everything a training can do it can do here."""
+
+import dataclasses
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from tiny_training import USER, checkpoint, same, task
+from torch import nn
+
+from compress import checkpoint as files
+from compress import document
+from compress.build import build
+from compress.data.load import load
+from compress.data.normalise import normalise
+from compress.errors import CompressError, UsageError
+from compress.export.onnx import export
+from compress.fold.step import Fold
+from compress.networks import UserNetwork
+from compress.pipeline import Resources, run
+from compress.prune.sparsify import Sparsify
+from compress.prune.step import Prune
+from compress.quantize.qat_step import QAT, ConvertQAT, PrepareQAT
+from compress.quantize.step import Quantize
+from compress.runtime.onnxruntime import OnnxSession
+from compress.train.step import Train
+
+TRAIN = Train(epochs=4, batch=16, rate=0.01, distillation=0.5)
+DIGITS = Path(__file__).parents[2] / "models/digits.safetensors"
+SCRIPT = Path(__file__).with_name("killed_qat.py")
+
+
+class Mobile(nn.Module):
+    """MobileNetV2 in small: expanded, depthwise, projected, added; batch norms with settings of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.one = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8, eps=1e-3, momentum=0.01)
+        self.expand, self.two = nn.Conv2d(8, 16, 1), nn.BatchNorm2d(16, eps=1e-3)
+        self.depth, self.three = nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False), nn.BatchNorm2d(16)
+        self.project, self.four = nn.Conv2d(16, 8, 1, bias=False), nn.BatchNorm2d(8)
+        self.drop, self.head = nn.Dropout(0.9), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = nn.functional.relu6(self.one(self.stem(x)))
+        y = nn.functional.relu6(self.two(self.expand(x)))
+        y = nn.functional.relu6(self.three(self.depth(y)))
+        return self.head(self.drop((x + self.four(self.project(y))).mean((2, 3))))
+
+
+class Groups(nn.Module):
+    """Group norms, and not one batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm, self.head = nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(self.stem(x)).relu().mean((2, 3)))
+
+
+class Choosing(nn.Module):
+    """One whose calls depend on what it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(192, 3)
+
+    def forward(self, x):
+        return self.head(x.flatten(1)) if x.sum() > 0 else self.head(-x.flatten(1))
+
+
+@cache
+def trained_before(network=Mobile):
+    """A network whose weights and statistics are not the first ones, and what it is trained with."""
+    data = task(96)
+    start = checkpoint(data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        made = network()
+        images = normalise(next(data.train.batches(96))[0], data.spec.preprocessing)
+        with torch.no_grad():
+            for _ in range(20):
+                made.train()(images)
+    user = UserNetwork(network, USER.name, USER.digest)
+    start = dataclasses.replace(start, weights=made.state_dict())
+    return start, Resources(data, user=user, teacher=start)
+
+
+def logits(found, given):
+    """What the network of a checkpoint answers to images."""
+    with torch.no_grad():
+        return build(found, given.user)(images(given))
+
+
+def images(given):
+    return normalise(next(given.data.validation.batches(15))[0], given.data.spec.preprocessing)
+
+
+@cache
+def trained(target, step_sizes):
+    """The same network, prepared and trained; and its resources."""
+    start, given = prepared(target=target, step_sizes=step_sizes)
+    return TRAIN(start, given), given
+
+
+@cache
+def prepared(**settings):
+    """The same network, prepared and not trained."""
+    start, given = trained_before()
+    return PrepareQAT(images=32, **settings)(start, given), given
+
+
+@cache
+def converted(*way):
+    """The same network, prepared, trained, and converted."""
+    before, given = trained(*way)
+    return ConvertQAT()(before, given)
+
+
+@pytest.mark.parametrize("step_sizes", ["observed", "learned"])
+@pytest.mark.parametrize("target", ["onnxruntime-cpu", "tensorrt"])
+def test_what_was_trained_is_what_is_converted_bit_for_bit(target, step_sizes):
+    (before, given), after = trained(target, step_sizes), converted(target, step_sizes)
+    assert torch.equal(logits(before, given), logits(after, given))
+    assert after.architecture.prepared is None and after.architecture.folded
+    assert after.history[-1].notes == (
+        "4 batch norms folded",
+        "the answers are those of the trained network, bit for bit",
+    )
+    assert not torch.equal(logits(before, given), logits(trained_before()[0], given))
+
+
+def test_a_symmetric_range_of_what_is_never_negative_starts_at_zero_in_both():
+    """With FusedMovingAvgObsFakeQuantize one of them had zero point -127 and half the scale."""
+    before, _ = trained("tensorrt", "observed")
+    ranges = [
+        before.weights[f"quantization.{number}.min_val"]
+        for number in range(len(before.weights))
+        if f"quantization.{number}.min_val" in before.weights
+    ]
+    assert any(each.shape == (1,) and each >= 0 for each in ranges)
+    assert not converted("tensorrt", "observed").weights["quantization.zero_point"].any()
+
+
+def test_the_network_is_as_quantizing_after_training_would_write_it():
+    (before, given), after = trained("onnxruntime-cpu", "observed"), converted("onnxruntime-cpu", "observed")
+    float_weights = {name: tensor for name, tensor in before.weights.items() if not name.startswith("quantization.")}
+    folded = Fold()(
+        dataclasses.replace(
+            before, architecture=dataclasses.replace(before.architecture, prepared=None), weights=float_weights
+        ),
+        given,
+    )
+    usual = Quantize(images=32)(folded, given)
+    assert after.architecture == usual.architecture
+    assert {name: (t.shape, t.dtype) for name, t in after.weights.items()} == {
+        name: (t.shape, t.dtype) for name, t in usual.weights.items()
+    }
+    assert same(
+        {n: t for n, t in after.weights.items() if n.endswith("bias")},
+        {n: t for n, t in usual.weights.items() if n.endswith("bias")},
+    )
+
+
+def test_a_prepared_checkpoint_is_data_and_the_same_network_when_read_again(tmp_path):
+    before, given = trained("onnxruntime-cpu", "observed")
+    files.save(before, tmp_path / "prepared.safetensors")
+    again = files.load(tmp_path / "prepared.safetensors")
+    assert again.fingerprint == before.fingerprint
+    assert torch.equal(logits(again, given), logits(before, given))
+    assert "prepared" not in document.plain(trained_before()[0].architecture)
+
+
+def test_calls_that_are_others_than_when_it_was_prepared_are_refused():
+    before, given = trained("onnxruntime-cpu", "observed")
+    other = dataclasses.replace(
+        before.architecture, prepared=dataclasses.replace(before.architecture.prepared, operators="sha256:0")
+    )
+    with pytest.raises(CompressError, match=r"calls were others than they are now.*Prepare it again"):
+        build(dataclasses.replace(before, architecture=other), given.user)
+
+
+@pytest.mark.parametrize(("norms", "ranges"), [(0.0, 1.0), (1.0, 0.0)])
+def test_statistics_and_ranges_are_held_from_their_share_on(norms, ranges):
+    start, given = trained_before()
+    before = PrepareQAT(norms=norms, ranges=ranges)(start, given)
+    after = TRAIN.model_copy(update={"epochs": 1})(before, given).weights
+    held = {name: torch.equal(after[name], before.weights[name]) for name in after}
+    assert {held[f"{norm}.running_mean"] for norm in ("one", "two", "three", "four")} == {norms == 0}
+    assert {each for name, each in held.items() if name.endswith("max_val")} == {ranges == 0}
+
+
+def test_a_batch_norm_follows_with_its_own_momentum():
+    """Another one, 0.1 for 0.01, would move the statistics ten times as far; rounding moves them by a few per cent."""
+    start, given = trained_before()
+    network, plain = build(prepared()[0], given.user).train(), build(start, given.user).train()
+    for each in (network, plain):
+        each(images(given))
+    for name in ("one.running_mean", "four.running_mean"):
+        ours, theirs = (each.get_buffer(name) - start.weights[name] for each in (network, plain))
+        assert (ours - theirs).norm() < 0.1 * theirs.norm()
+
+
+def test_learned_step_sizes_learn_and_stay_apart_from_ranges():
+    before, after = prepared(step_sizes="learned")[0], trained("onnxruntime-cpu", "learned")[0].weights
+    steps = [name for name in after if name.endswith(".step")]
+    assert steps and not any(torch.equal(after[name], before.weights[name]) for name in steps)
+    assert all(torch.equal(after[name], before.weights[name]) for name in after if name.endswith("_val"))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"averaging": "ema"}, {"precision": "bf16"}, {"accumulate": 2, "clip": 1.0, "max_norm": 1.0}]
+)
+def test_other_settings_of_a_training_hold_here_too(settings):
+    start, given = prepared()
+    before = TRAIN.model_copy(update=settings)(start, given)
+    assert torch.equal(logits(before, given), logits(ConvertQAT()(before, given), given))
+
+
+def test_max_norm_finds_the_layers():
+    start, given = prepared()
+    after = TRAIN.model_copy(update={"max_norm": 0.1, "epochs": 1})(start, given).weights
+    assert after["stem.weight"].flatten(1).norm(dim=1).max() <= 0.1 * (1 + 1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dropout": 0.1},
+        {"features": ("stem",)},
+        {"checkpointing": True},
+        {"group_lasso": 0.1},
+        {"new_head": True},
+        {"layers": "head"},
+    ],
+)
+def test_settings_about_modules_are_refused(settings):
+    before, given = prepared()
+    with pytest.raises(UsageError, match=f"{next(iter(settings))} was asked for, and a network prepared"):
+        Train(**settings)(before, given)
+
+
+def test_an_average_that_measures_statistics_anew_is_refused():
+    before, given = prepared()
+    with pytest.raises(UsageError, match="averaging swa was asked for"):
+        Train(averaging="swa")(before, given)
+
+
+@pytest.mark.parametrize("structure", [{"structure": "2:4"}, {"sparsity": 0.7}])
+def test_zeros_are_zeros_in_the_integers_of_the_exported_file(structure):
+    start, given = trained_before()
+    sparse = Sparsify(**structure, recalibrate=False)(start, given)
+    after = run([PrepareQAT(), TRAIN, ConvertQAT()], sparse, given)
+    masked = [f"{layer}.weight" for layer in sparse.architecture.masked]
+    stored = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load_model_from_string(export(after, given.user)).graph.initializer
+    }
+    integers = {name: array for name, array in stored.items() if array.dtype == np.int8 and array.ndim > 1}
+    assert len(masked) >= 3
+    for name in masked:
+        zeros = (sparse.weights[name] == 0).numpy()
+        (found,) = [array for key, array in integers.items() if key.startswith(name)]
+        assert zeros.any() and not found[zeros].any() and found.any()
+
+
+def test_networks_without_batch_norms_go_on():
+    start, given = trained_before(Groups)
+    before = PrepareQAT()(start, given)
+    assert before.architecture.prepared.folded == ()
+    after = ConvertQAT()(before, given)
+    assert torch.equal(logits(before, given), logits(after, given))
+    assert after.architecture.precision == "int8"
+
+
+def test_a_network_that_cannot_be_followed_is_refused_with_the_place():
+    start, given = trained_before()
+    user = UserNetwork(Choosing, USER.name, USER.digest)
+    start = dataclasses.replace(start, weights=Choosing().state_dict())
+    with pytest.raises(CompressError, match=r"torch.export cannot follow this network at test_qat.py:\d+"):
+        PrepareQAT()(start, dataclasses.replace(given, user=user))
+
+
+def test_steps_in_another_order_are_refused_with_the_right_one():
+    start, given = trained_before()
+    before, after = prepared()[0], converted("onnxruntime-cpu", "observed")
+    for step, found, words in [
+        (PrepareQAT(), Fold()(start, given), "start from the checkpoint before it"),
+        (PrepareQAT(), after, "quantization comes last"),
+        (PrepareQAT(), before, "prepare_qat needs a network that does not train on integers"),
+        (ConvertQAT(), start, "the order is prepare_qat, train, convert_qat"),
+        (Prune(macs=0.5), before, "convert_qat"),
+        (Sparsify(sparsity=0.5), before, "convert_qat"),
+        (Fold(), before, "convert_qat"),
+        (Quantize(), before, "convert_qat"),
+        (Train(), after, "start from the checkpoint before it"),
+    ]:
+        with pytest.raises(CompressError, match=words):
+            step(found, given)
+    with pytest.raises(CompressError, match="no runtime has a word for that"):
+        export(before, given.user)
+
+
+def test_calibration_images_are_needed():
+    with pytest.raises(UsageError, match="prepare_qat needs images"):
+        PrepareQAT()(trained_before()[0])
+
+
+def test_in_one_go_it_is_the_three_steps_and_follows_the_checkpoint_given():
+    start, given = trained_before()
+    result = QAT(epochs=1, training={"batch": 16})(start, dataclasses.replace(given, teacher=None))
+    assert [record.step for record in result.history] == ["prepare_qat", "train", "convert_qat"]
+    settings = result.history[1].settings
+    assert (settings["distillation"], settings["batch"], settings["epochs"]) == (0.9, 16, 1)
+    assert result.architecture.precision == "int8"
+    with pytest.raises(ValueError, match="give epochs beside training"):
+        QAT(training={"epochs": 3})
+
+
+def test_killed_at_random_points_it_ends_in_the_same_bytes(tmp_path):
+    done = subprocess.run([sys.executable, SCRIPT, tmp_path, "3"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    straight, killed = done.stdout.split()[-2:]
+    assert straight.startswith("sha256:") and straight == killed
+
+
+def test_on_digits_all_three_have_the_same_accuracy_and_all_is_computed_on_integers():
+    """The trained network, the converted one, and the file in ONNX Runtime, on the test images."""
+    data, start = load("digits"), files.load(DIGITS)
+    learning = dataclasses.replace(
+        data.learning, train=dataclasses.replace(data.learning.train, positions=data.learning.train.positions[:320])
+    )
+    given = Resources(learning, teacher=start)
+    before = Train(epochs=1, batch=32, rate=3e-4, distillation=0.9)(PrepareQAT(images=64)(start, given), given)
+    after = ConvertQAT()(before, given)
+    session = OnnxSession(export(after))
+    shown, labels = next(data.test.batches(len(data.test)))
+    x = normalise(shown, data.spec.preprocessing)
+    with torch.no_grad():
+        answers = [build(start)(x), build(before)(x), build(after)(x), torch.from_numpy(session(x.numpy()))]
+    exact, *top1 = (100 * float((each.argmax(1) == labels).float().mean()) for each in answers)
+    assert max(top1) - min(top1) <= 0.1
+    assert min(top1) >= exact - 1.0
+    assert session.integer_macs() == 100
