@@ -57,7 +57,7 @@ def verify(
     for name, checkpoint in deployed(chain):
         path = folder / f"{name}.{recipe.export.format}"
         export(checkpoint, path, recipe.export.format, given.user)
-        way = steps[: [each for _, each in chain].index(checkpoint) + 1]
+        way = steps[: next(place for place, (_, each) in enumerate(chain) if each is checkpoint) + 1]
         ledgers.append((*(hop for hop in way if hop), _written(path, checkpoint, images, given)))
         paths[path] = checkpoint
         said(f"{path.name}: parity holds over {len(ledgers[-1])} hops")

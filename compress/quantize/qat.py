@@ -43,7 +43,7 @@ def prepare(step: "PrepareQAT", checkpoint: Checkpoint, resources: Resources) ->
     _calibrate(found, batches(data, count, step.batch, set(), resources.progress))
     architecture = dataclasses.replace(checkpoint.architecture, prepared=prepared)
     notes = (
-        f"{len(found.get_submodule(ROUNDINGS))} roundings, their ranges from {count} images",
+        f"{len(_roundings(found))} roundings, their ranges from {count} images",
         f"{len(pairs)} batch norms to fold",
     )
     return Change(architecture, state_of(found), refusals, notes)
@@ -79,8 +79,8 @@ def convert(checkpoint: Checkpoint, resources: Resources) -> Change:
 
 def _calibrate(network: fx.GraphModule, images: Iterable[Tensor]) -> None:
     """Let the ranges grow to all that is met, in inference mode."""
-    for rounding in cast(nn.ModuleList, network.get_submodule(ROUNDINGS)):
-        cast(Rounding, rounding).calibrating = True
+    for rounding in _roundings(network):
+        rounding.calibrating = True
     with torch.no_grad():
         for batch in images:
             network(batch)
@@ -89,8 +89,12 @@ def _calibrate(network: fx.GraphModule, images: Iterable[Tensor]) -> None:
 def _with_ranges(traced: fx.GraphModule, trained: fx.GraphModule, prepared: Prepared) -> fx.GraphModule:
     """The folded graph with the roundings of the trained one."""
     found = insert(copy.deepcopy(traced), target(prepared.target), prepared.step_sizes)
-    kept = cast(nn.ModuleList, trained.get_submodule(ROUNDINGS))
-    for nodes, rounding in zip(roundings(found).values(), kept, strict=True):
+    for nodes, rounding in zip(roundings(found).values(), _roundings(trained), strict=True):
         for node in nodes:
             found.set_submodule(str(node.target), rounding)
     return found
+
+
+def _roundings(network: fx.GraphModule) -> list[Rounding]:
+    """The roundings of a prepared network, in the order of its calls."""
+    return [cast(Rounding, each) for each in cast(nn.ModuleList, network.get_submodule(ROUNDINGS))]

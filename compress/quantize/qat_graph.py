@@ -61,7 +61,7 @@ def folded_calls(
     network: nn.Module, pairs: Iterable[tuple[str, str]], input_shape: tuple[int, int, int]
 ) -> fx.GraphModule:
     """The calls of a network as they are once it is folded; what it computes with means nothing."""
-    return trace(strip(copy.deepcopy(network), pairs), input_shape)
+    return trace(strip(copy.deepcopy(network), pairs).eval(), input_shape)
 
 
 def around(network: nn.Module, traced: fx.GraphModule, prepared: Prepared) -> fx.GraphModule:

@@ -124,7 +124,7 @@ class _Round(torch.autograd.Function):
         return steps * scale
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         inside, slope = ctx.saved_tensors
         scales = None if slope is None else (gradient * slope).sum_to_size(ctx.shape) * ctx.share
         return gradient * inside, scales, None, None, None
