@@ -1,0 +1,41 @@
+"""`compress quantize --qat`, in this process."""
+
+import pytest
+from test_cli_sparsify import run
+
+from compress import checkpoint as files
+from compress.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("qat") / "base.safetensors"
+    run("import", "--network", "digits_cnn", "--untrained", "-o", path)
+    return path
+
+
+def test_it_quantizes_with_training_and_leaves_one_file(untrained):
+    path = untrained.with_name("int8.safetensors")
+    words = ["quantize", untrained, "--qat", "--epochs", "1", "--images", "32", "--step-sizes", "learned"]
+    made = run(*words, "--training", "batch=512", "--training", "rate=1e-4", "-o", path)
+    assert made["record"]["step"] == "convert_qat"
+    found = files.load(path)
+    settings = found.history[-2].settings
+    assert (settings["batch"], settings["rate"], settings["distillation"]) == (512, 1e-4, 0.9)
+    assert found.architecture.precision == "int8"
+    assert sorted(each.name for each in path.parent.iterdir()) == ["base.safetensors", "int8.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--qat", "--observer", "mse"], "--observer is about quantizing without training"),
+        (["--epochs", "3"], r"--epochs is about quantizing with training \(--qat\). Give --qat"),
+        (["--qat", "--training", "epochs=3"], "give epochs beside training"),
+        (["--qat", "--norms", "2"], "--norms"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(untrained, tmp_path, words, told):
+    with pytest.raises(UsageError, match=told):
+        run("quantize", untrained, *words, "-o", tmp_path / "out.safetensors")
+    assert not list(tmp_path.iterdir())
