@@ -48,7 +48,8 @@ def benchmark(
     own function, as on the command line.
 
     What spoils a number is said in the entry's notes: a noisy machine, a warm-up without an end, a ratio less
-    precise than asked for, a process that crashed (its numbers are then missing).
+    precise than asked for. Every file is first tried in processes of its own; a candidate that crashes one is not opened
+    here: it has no times, and its notes say so.
     Raises CompressError where a file cannot be opened or does not take the baseline's images.
     """
     if not batches or min(batches) < 1:
@@ -67,31 +68,49 @@ def benchmark(
     entries = [subject.entry(path, here, user) for path in paths]
     common: Conditions = {"runtime": runtime, "device": device, "threads": threads}
     random = np.random.default_rng(seed)
+    apart = []
+    for number, path in enumerate(paths):
+        progress("memory", number, len(paths), path.name)
+        apart.append(_apart(process.Request(str(path), runtime, 1, threads, device, network), batches, common))
+    progress("memory", len(paths), len(paths), "")
+    if apart[0].crashed:
+        raise CompressError(
+            f"nothing can be timed against {baseline.name}: {apart[0].notes[0]}. Give another baseline."
+        )
+    alive = [number for number, each in enumerate(apart) if not each.crashed]
+    timed = [paths[number] for number in alive]
     with contextlib.ExitStack() as opened:
         sessions = []
-        for path in paths:
+        for path in timed:
             sessions.append(open_session(runtime, path, threads=threads, device=device, user=user))
             opened.callback(sessions[-1].close)
-        entries = [_add(entry, _integers(session, runtime)) for entry, session in zip(entries, sessions, strict=True)]
+        for number, session in zip(alive, sessions, strict=True):
+            entries[number] = _add(entries[number], _integers(session, runtime))
         for batch in batches:
-            shown = _batch(sessions, paths, images, batch, random)
+            shown = _batch(sessions, timed, images, batch, random)
             runs = [partial(session, shown) for session in sessions]
-            timed = interleave.interleave(runs, effort, random, clock, progress, f"benchmark batch {batch}")
-            for number, entry in enumerate(entries):
-                times = _times(timed, number, entries[0].subject.digest, {**common, "batch": batch})
-                entries[number] = _add(entry, times, _doubts(timed, number, effort, batch))
-        shown = _batch(sessions, paths, images, max(batches), random)
-        for number, (entry, session) in enumerate(zip(entries, sessions, strict=True)):
+            found = interleave.interleave(runs, effort, random, clock, progress, f"benchmark batch {batch}")
+            for place, number in enumerate(alive):
+                times = _times(found, place, entries[0].subject.digest, {**common, "batch": batch})
+                entries[number] = _add(entries[number], times, _doubts(found, place, effort, batch))
+        shown = _batch(sessions, timed, images, max(batches), random)
+        for number, session in zip(alive, sessions, strict=True):
             if isinstance(session, TellsTimes):
                 progress("profile", number, len(paths), paths[number].name)
                 profile = Profile({**common, "batch": len(shown)}, session.node_seconds(shown))
-                entries[number] = dataclasses.replace(entry, profile=profile)
-    for number, path in enumerate(paths):
-        progress("memory", number, len(paths), path.name)
-        request = process.Request(str(path), runtime, 1, threads, device, network)
-        entries[number] = _add(entries[number], *_apart(request, batches, common))
-    progress("memory", len(paths), len(paths), "")
-    return Recording(tuple(entries))
+                entries[number] = dataclasses.replace(entries[number], profile=profile)
+    return Recording(
+        tuple(_add(entry, each.measurements, each.notes) for entry, each in zip(entries, apart, strict=True))
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Apart:
+    """What fresh processes found out about a file, a note for each that failed, and whether one was ended by a signal."""
+
+    measurements: tuple[Measurement, ...]
+    notes: tuple[str, ...]
+    crashed: bool
 
 
 def _batch(
@@ -145,14 +164,16 @@ def _doubts(timed: Interleaved, number: int, effort: Effort, batch: int) -> tupl
     return tuple(f"batch {batch}: {doubt}" for doubt in doubts)
 
 
-def _apart(
-    request: process.Request, batches: Sequence[int], common: Conditions
-) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
-    """Memory by batch size and the times to open the file, each from a fresh process; a note for each that failed."""
-    memory, load_times, notes = [], [], []
+def _apart(request: process.Request, batches: Sequence[int], common: Conditions) -> _Apart:
+    """Memory by batch size and the times to open the file, each from a fresh process."""
+    memory, load_times, notes, crashed = [], [], [], False
     for batch in batches:
         try:
             found = process.spent(dataclasses.replace(request, batch=batch))
+        except process.Crashed as error:
+            notes.append(f"batch {batch}: it crashed, so it was not timed: {error}")
+            crashed = True
+            continue
         except CompressError as error:
             notes.append(f"batch {batch}: peak_memory and load_time are missing: {error}")
             continue
@@ -160,7 +181,7 @@ def _apart(
         memory.append(Measurement("peak_memory", (float(found.peak_bytes),), conditions))
         load_times.append(found.load_seconds)
     load = (Measurement("load_time", tuple(load_times), common),) if load_times else ()
-    return (*memory, *load), tuple(notes)
+    return _Apart((*memory, *load), tuple(notes), crashed)
 
 
 def _add(entry: Entry, measurements: tuple[Measurement, ...], notes: tuple[str, ...] = ()) -> Entry:

@@ -32,6 +32,10 @@ Reading = Literal["VmHWM", "ru_maxrss"]
 into memory that was used and freed while libraries were imported."""
 
 
+class Crashed(CompressError):
+    """A signal ended the measuring process: the network took it down, or the system did for want of memory."""
+
+
 @dataclass(frozen=True, config=STRICT)
 class Request:
     """What to open, with which runtime, and how many images to show it.
@@ -81,9 +85,10 @@ def spent(request: Request) -> Spent:
 def answer(done: "subprocess.CompletedProcess[str]") -> Spent:
     """What a process that has ended found out; raises CompressError where it did not."""
     if done.returncode:
-        how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
+        crashed = done.returncode < 0
+        how = signal.Signals(-done.returncode).name if crashed else f"exit code {done.returncode}"
         said = done.stderr.strip().rpartition("\n")[2] or "it said nothing"
-        raise CompressError(f"the process that measures it ended with {how}: {said}")
+        raise (Crashed if crashed else CompressError)(f"the process that measures it ended with {how}: {said}")
     return document.validate(
         Spent, json.loads(done.stdout.strip().rpartition("\n")[2]), "the measuring process's answer"
     )

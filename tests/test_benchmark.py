@@ -164,6 +164,32 @@ def test_a_quantized_file_says_how_much_of_it_runs_in_integers(tmp_path, monkeyp
     assert 99 < find(candidate, "integer_macs", runtime="onnxruntime").median < 100
 
 
+@pytest.fixture
+def fragile(tmp_path, monkeypatch):
+    """A measuring process that one file crashes, and that says nothing of the others."""
+    program = tmp_path / "python"
+    program.write_text('#!/bin/sh\ncase "$*" in *fragile.null*) kill -SEGV $$;; esac\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    return write(tmp_path, "fragile.null")
+
+
+def test_a_candidate_that_crashes_its_process_is_not_timed_and_the_others_are(tmp_path, fragile):
+    paths = [write(tmp_path, "base.null"), fragile, write(tmp_path, "slow.null", seconds=0.003)]
+    entries = benchmark(paths[0], paths[1:], "null", batches=(2,), clock=null.CLOCK).entries
+    assert [entry.subject.name for entry in entries] == ["base.null", "fragile.null", "slow.null"]
+    assert {each.metric for each in entries[1].measurements} == {"size"}
+    assert entries[1].notes == (
+        "batch 2: it crashed, so it was not timed: the process that measures it ended with SIGSEGV: it said nothing",
+    )
+    assert find(entries[2], "latency_ratio", batch=2).values == pytest.approx([3.0] * 10)
+
+
+def test_a_baseline_that_crashes_leaves_nothing_to_time_against(tmp_path, fragile):
+    with pytest.raises(CompressError, match=r"nothing can be timed against fragile.null: batch 1: it crashed"):
+        benchmark(fragile, [write(tmp_path, "other.null")], "null", batches=(1,), clock=null.CLOCK)
+
+
 def test_where_the_time_goes_is_recorded_for_the_largest_batch_where_the_runtime_tells(tmp_path, quick):
     path = small_onnx.write(tmp_path / "plain.onnx")
     effort = Effort(precision=0.5, seconds=0.2)
