@@ -75,3 +75,29 @@ def test_a_file_that_is_neither_is_refused(tmp_path):
         entry(tmp_path / "text.txt", environment(1))
     with pytest.raises(CompressError, match="cannot read"):
         entry(tmp_path / "missing.onnx", environment(1))
+
+
+def test_the_sensitivity_measured_of_a_checkpoint_goes_with_it_and_its_files_and_no_others(digits, tmp_path):
+    from compress import document
+    from compress.export import export
+    from compress.sensitivity import FORMAT, KIND, Sensitivity, beside
+
+    source, path = digits
+    found = Sensitivity(
+        source.fingerprint, "", "channels", "l2", (0.5,), 10, 0, "top1", 90.0, {"conv1": (80.0,)}, ()
+    )  # fmt: skip
+    document.write(beside(path, "channels"), KIND, FORMAT, found)
+    export(source, tmp_path / "digits.onnx")
+    other = dataclasses.replace(source, weights={name: each + 1 for name, each in source.weights.items()})
+    checkpoint.save(other, tmp_path / "other.safetensors")
+    for name, expected in (("digits.safetensors", (found,)), ("digits.onnx", (found,)), ("other.safetensors", ())):
+        assert entry(tmp_path / name, environment(1)).sensitivities == expected
+
+
+def test_layers_are_known_before_anything_is_timed(digits, tmp_path):
+    from compress.export import export
+
+    source, path = digits
+    export(source, tmp_path / "digits.onnx")
+    names = [[layer.name for layer in entry(each, environment(1)).layers] for each in (path, tmp_path / "digits.onnx")]
+    assert names[0] == names[1] and len(names[0]) == 8
