@@ -7,7 +7,7 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import nn
@@ -102,15 +102,14 @@ def products(way: Variant, device: str) -> Iterator[None]:
     if not device.startswith("cuda"):
         yield
         return
-    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]  # its stubs lack conv
-    before = [place.fp32_precision for place in places]
-    for place in places:
-        place.fp32_precision = "tf32" if way.precision == "tf32" else "ieee"
+    # Not the newer `fp32_precision`: what torch.compile reads are these two, and reading them fails once that is set.
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = way.precision == "tf32"
     try:
         yield
     finally:
-        for place, value in zip(places, before, strict=True):
-            place.fp32_precision = value
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 class _Graphs:

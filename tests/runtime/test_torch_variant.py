@@ -13,7 +13,7 @@ from compress.build import build
 from compress.errors import CompressError, ResourceError, UsageError
 from compress.runtime import open_session
 from compress.runtime.torch import TorchSession
-from compress.runtime.torch_variant import Variant, require, variant
+from compress.runtime.torch_variant import Variant, products, require, variant
 
 SHAPE = (1, 32, 32)
 IMAGES = images(SHAPE, 4).numpy()
@@ -117,6 +117,19 @@ def test_the_way_is_part_of_the_runtimes_name(tmp_path: Path) -> None:
     assert session.outputs(["conv1"])(IMAGES)["conv1"].dtype == np.float32
     with pytest.raises(UsageError, match="unknown runtime 'onnxruntime:bf16'"):
         open_session("onnxruntime:bf16", path)
+
+
+@pytest.mark.parametrize("words", ["fp32", "tf32", "bf16"])
+def test_tf32_is_on_on_a_gpu_only_while_it_is_asked_for(words: str) -> None:
+    def flags() -> tuple[bool, bool]:
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = flags()
+    with products(variant(words), "cuda"):
+        assert flags() == (words == "tf32",) * 2
+    assert flags() == before
+    with products(variant(words), "cpu"):
+        assert flags() == before
 
 
 @GPU
