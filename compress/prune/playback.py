@@ -4,8 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor, fx, nn
 
 from compress.storage import unwritable
@@ -30,7 +30,7 @@ class Playback:
         number = {node: number for number, node in enumerate(self.calls)}
         self._last = {node.name: max((number.get(user, -1) for user in node.users), default=-1) for node in nodes}
         self._at: list[int] = []
-        self._numbers: list[dict[str, Any]] = []
+        self._waiting: list[dict[str, Any]] = []
 
     @property
     def batches(self) -> int:
@@ -40,13 +40,12 @@ class Playback:
     def show(self, images: Tensor) -> None:
         """Take in a batch, at the start of its forward pass."""
         self._at.append(0)
-        self._numbers.append({})
+        self._waiting.append({})
         self._put(self.batches - 1, {self._input: images})
 
     def play(self, batch: int, stop: int) -> dict[str, Any]:
         """Go on with a batch until just before call number `stop`; returns, by name, what is read from there on."""
-        held: dict[str, Any] = load_file(self._file(batch)) | self._numbers[batch]
-        self._file(batch).unlink()  # what was loaded may still be read from it, and must not be written over
+        held = {name: _taken(value) for name, value in self._waiting[batch].items()}
         for place in range(self._at[batch], stop):
             call = self.calls[place]
             args, kwargs = fx.map_arg((call.args, call.kwargs), partial(self._value, held))
@@ -65,17 +64,30 @@ class Playback:
     def _value(self, held: dict[str, Any], node: fx.Node) -> Any:
         return self.tensor(node) if node.op == "get_attr" else held[node.name]
 
-    def _file(self, batch: int) -> Path:
-        return self._folder / f"{batch}.safetensors"
-
     def _put(self, batch: int, held: dict[str, Any]) -> None:
-        tensors = {name: value for name, value in held.items() if isinstance(value, Tensor)}
-        self._numbers[batch] = {name: value for name, value in held.items() if name not in tensors}
-        copies = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
-        try:
-            self._file(batch).write_bytes(save(copies))
-        except OSError as error:
-            raise unwritable(self._file(batch), error) from error
+        """Let tensors wait on disk, each in a file of its own, and whatever else there is in memory."""
+        self._waiting[batch] = {
+            name: _written(value, self._folder / f"{batch}-{name}.npy") if isinstance(value, Tensor) else value
+            for name, value in held.items()
+        }
+
+
+def _written(value: Tensor, file: Path) -> Path:
+    """Write a tensor; returns where. Raises ResourceError where the disk is full."""
+    try:
+        np.save(file, value.numpy())
+    except OSError as error:
+        raise unwritable(file, error) from error
+    return file
+
+
+def _taken(value: Any) -> Any:
+    """What was put: a tensor out of its file, which is gone then."""
+    if not isinstance(value, Path):
+        return value
+    found = torch.from_numpy(np.load(value))
+    value.unlink()
+    return found
 
 
 def _attribute(owner: Any, name: str) -> Any:

@@ -16,7 +16,7 @@ from compress import checkpoint as files
 from compress.build import build
 from compress.data.load import load_for
 from compress.data.normalise import normalise
-from compress.errors import CompressError, UsageError
+from compress.errors import CompressError, ResourceError, UsageError
 from compress.pipeline import Resources
 from compress.prune.elimination import elimination_scores
 from compress.prune.groups import find_groups, lost
@@ -278,3 +278,27 @@ def test_a_forward_pass_in_pieces_answers_as_one_does(tmp_path):
             held = [pieces.play(batch, stop) for batch in range(3)]
         for each, found in zip(batches, held, strict=True):
             assert torch.allclose(found[pieces.calls[-1].name], network(each), atol=1e-6)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    pieces = Playback(InPlace().eval(), SHAPE, tmp_path / "activations")
+    (tmp_path / "activations" / "0-x.npy").mkdir()
+    with pytest.raises(ResourceError, match=r"cannot write .*0-x\.npy"):
+        pieces.show(images(2))
+
+
+class Counting(nn.Module):
+    """Does one thing more as long as it has all its channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        x = self.inner(x)
+        return self.head(x.tanh() if x.shape[1] == 6 else x).mean((2, 3))
+
+
+def test_a_network_that_counts_its_channels_is_refused():
+    with pytest.raises(CompressError, match="makes other calls once it has fewer channels"):
+        refit(Counting().eval(), {"inner": ((), (1,)), "head": ((1,), ())}, SHAPE, images().split(32))
