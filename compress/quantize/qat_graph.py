@@ -85,11 +85,17 @@ def around(network: nn.Module, traced: fx.GraphModule, prepared: Prepared) -> fx
 
 
 def weight_and_bias(
-    norm: _BatchNorm | None, source: Rounding | None, rounding: Rounding | None, weight: Tensor, bias: Tensor | None
+    norm: _BatchNorm | None,
+    source: Rounding | None,
+    rounding: Rounding | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    whole: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
     """What a layer computes with: its batch norm absorbed, weight and bias rounded.
 
-    `source` rounds the layer's input where the bias becomes an integer; `rounding` is the weight's.
+    `source` rounds the layer's input where integer biases bound the weight's scale; `whole` says whether this
+    layer's becomes one; `rounding` is the weight's.
     """
     computed, shift = weight, bias
     if norm is not None:
@@ -101,7 +107,7 @@ def weight_and_bias(
         if source is not None and shift is not None:
             reads = source.calculate_qparams()[0]
             scale = torch.maximum(scale, weight_floor(shift.detach(), reads.detach().double()))
-            shift = _rounded(shift, (scale * reads).detach())
+            shift = _rounded(shift, (scale * reads).detach()) if whole else shift
         computed = rounding.round(computed, scale, zero_point)
     if norm is not None and norm.training:
         return computed / _factor(norm).reshape(-1, *[1] * (weight.dim() - 1)), bias
@@ -141,14 +147,16 @@ def _unfold(call: fx.Node, network: nn.Module, norms: dict[str, str], wanted: Ta
     if norm is None and not (layer and rounding):
         return
     stored = len(parts) > BIAS and isinstance(parts[BIAS], fx.Node) and parts[BIAS].op == "get_attr"
-    source = parts[0] if layer and rounding and stored and wanted.bias == "int32" and _adds_integers(call) else None
+    reads = layer and rounding and stored and wanted.bias == "int32" and parts[0].op == "call_module"
+    source = parts[0] if reads else None
+    whole = KINDS.get(call.target) == "conv" or call.meta["val"].dim() == 2  # as `edges.read` will find it
     with graph.inserting_before(call):
         modules = [
             graph.get_attr(str(name)) if name else None
             for name in (norm, source and source.target, rounding and rounding.target)
         ]
         has_bias = stored and attribute(network, parts[BIAS]) is not None
-        made = graph.call_function(weight_and_bias, (*modules, weight, parts[BIAS] if has_bias else None))
+        made = graph.call_function(weight_and_bias, (*modules, weight, parts[BIAS] if has_bias else None, whole))
         put_argument(call, 1, graph.call_function(operator.getitem, (made, 0)))
         if stored:
             put_argument(call, BIAS, graph.call_function(operator.getitem, (made, 1)))
@@ -156,11 +164,6 @@ def _unfold(call: fx.Node, network: nn.Module, norms: dict[str, str], wanted: Ta
         with graph.inserting_after(call):
             result = graph.call_function(normalised, (modules[0], call))
         call.replace_all_uses_with(result, delete_user_cb=lambda user: user is not result)
-
-
-def _adds_integers(call: fx.Node) -> bool:
-    """Whether a layer's bias is added to integer products, as `edges.read` will find it."""
-    return arguments(call)[0].op == "call_module" and (KINDS[call.target] == "conv" or call.meta["val"].dim() == 2)
 
 
 def _with_all_of(network: nn.Module, found: fx.GraphModule) -> fx.GraphModule:
