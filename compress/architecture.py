@@ -1,11 +1,12 @@
 """What a network is, as data: enough to rebuild it without its original code having run."""
 
+import operator
 from typing import Any, Literal
 
 import pydantic
 from pydantic.dataclasses import dataclass
 
-Source = Literal["compress", "torchvision", "user"]
+Source = Literal["compress", "torchvision", "timm", "user"]
 STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -66,7 +67,8 @@ class Prepared:
 class Architecture:
     """A network as data.
 
-    `input_shape` is (channels, height, width). `widths` maps a narrowed layer to its (inputs, outputs).
+    `input_shape` is (channels, height, width). `removed` names residual blocks in whose place the identity
+    stands. `widths` maps a narrowed layer to its (inputs, outputs).
     `masked` names layers whose weights hold pruned zeros in place. `folded` lists (layer, batch norm)
     pairs, the batch norm absorbed into the layer; None is a network not folded yet, () one that had
     nothing to fold. `code` is the digest of the user's own file where
@@ -77,6 +79,7 @@ class Architecture:
     name: str
     arguments: dict[str, Any]
     input_shape: tuple[int, int, int]
+    removed: tuple[str, ...] = pydantic.Field(default=(), exclude_if=operator.not_)
     widths: dict[str, tuple[int, int]] = pydantic.Field(default_factory=dict)
     masked: tuple[str, ...] = ()
     folded: tuple[tuple[str, str], ...] | None = None

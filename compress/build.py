@@ -1,4 +1,4 @@
-"""From a checkpoint to a network: dense, then narrowed, folded, and with its integers in place.
+"""From a checkpoint to a network: dense, then without blocks, narrowed, folded, and with its integers in place.
 
 Everything downstream of a step goes through here, export included, so what is measured is what was saved.
 """
@@ -15,6 +15,7 @@ from compress.checkpoint import Checkpoint
 from compress.errors import CompressError
 from compress.fold.structure import strip
 from compress.networks.weights import load
+from compress.prune.blocks import bypass
 from compress.prune.narrow import narrow
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def build(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> nn.Modul
 
 def structure(architecture: Architecture, user: "UserNetwork | None" = None) -> nn.Module:
     """The network of an architecture with weights that mean nothing yet; in floating point, also of a quantized one."""
-    network = narrow(networks.create(architecture, user), architecture.widths)
-    return strip(network, architecture.folded or ())
+    network = bypass(networks.create(architecture, user), architecture.removed)
+    return strip(narrow(network, architecture.widths), architecture.folded or ())
 
 
 def _load(network: nn.Module, weights: Mapping[str, Tensor], integers: set[str | None]) -> None:

@@ -23,7 +23,7 @@ from compress.errors import CompressError, Refusal
 if TYPE_CHECKING:
     from torch import Tensor
 
-KIND, FORMAT = "compress checkpoint", 1
+KIND, FORMAT = "compress checkpoint", 2
 SLOT = "compress"
 HIGHEST_HEADER = 100_000_000
 """Longest header safetensors itself accepts, in bytes."""
@@ -105,7 +105,13 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 
     description = Description(checkpoint.architecture, checkpoint.dataset, checkpoint.trained_on, checkpoint.history)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
-    storage.write_bytes(path, serialize(tensors, metadata={SLOT: document.dumps(KIND, FORMAT, description)}))
+    text = document.dumps(KIND, _oldest(checkpoint.architecture), description)
+    storage.write_bytes(path, serialize(tensors, metadata={SLOT: text}))
+
+
+def _oldest(architecture: Architecture) -> int:
+    """The first format that can say this architecture: 2 has removed blocks."""
+    return 2 if architecture.removed else 1
 
 
 def header(path: Path) -> Header:

@@ -34,6 +34,7 @@ def _checkpoint(path: Path, header: Header) -> Explanation:
         + (f" for {architecture.quantization.target}" if architecture.quantization else "")
         + (f", training on the integers of {architecture.prepared.target}" if architecture.prepared else ""),
         "batch norms": "in place" if architecture.folded is None else f"{len(architecture.folded)} folded",
+        "removed blocks": ", ".join(architecture.removed),
         "narrowed layers": [
             f"{layer}: {inputs} -> {outputs}" for layer, (inputs, outputs) in architecture.widths.items()
         ],

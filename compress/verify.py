@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress import parity
+from compress.architecture import Architecture
 from compress.benchmark import benchmark
 from compress.checkpoint import Checkpoint
 from compress.evaluate import on_test
@@ -95,10 +96,15 @@ def deployed(chain: Chain) -> Chain:
         for name, checkpoint in chain[1:-1]
         if checkpoint.architecture.quantization is None
         and checkpoint.architecture.prepared is None
-        and checkpoint.architecture.widths != baseline.architecture.widths
+        and _size(checkpoint.architecture) != _size(baseline.architecture)
     ]
     between = pruned[-1:] if last.architecture.quantization else []
     return [("baseline", baseline), *between, *chain[1:][-1:]]
+
+
+def _size(architecture: Architecture) -> tuple[object, ...]:
+    """What pruning changes of an architecture."""
+    return architecture.removed, architecture.widths
 
 
 def _validation(data: "Data") -> Images:

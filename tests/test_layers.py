@@ -12,6 +12,7 @@ LAYERS = [
     {"architecture", "data.spec", "measurement", "sensitivity", "limit", "demand", "quantize.target"},
     {"checkpoint", "device", "networks", "data", "trace", "macs", "sparsity", "environment"},
     {
+        "prune.blocks",
         "prune.narrow",
         "prune.masks",
         "fold.batchnorm",

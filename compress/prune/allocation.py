@@ -1,5 +1,6 @@
-"""Allocation: how many channels each group gives, for a share of the channels or of the MACs."""
+"""Allocation: how many channels each group gives, for a share of the channels or of what they cost."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.errors import CompressError, Refusal
-from compress.macs import layer_macs
+from compress.macs import layer_macs, parameters
 from compress.prune.groups import Chosen, Group
 from compress.prune.narrow import blocks_of, layout_of, size_of
 
@@ -18,11 +19,13 @@ Allocation = Callable[[Scores, float], dict[Group, float]]
 """How many channels each group should give where a share of all is to go, before rounding."""
 
 Cost = Callable[[Mapping[Group, int]], float]
-"""The share of the MACs that is left once each group has given so many channels."""
+"""The share of a cost, such as the MACs, that is left once each group has given so many channels."""
 
 HALVINGS = 12
+FINER = (16, 8, 4, 2, 1)
+"""The multiples that are tried where a coarser one cannot reach a target."""
 CLOSE = 0.01
-"""A share of the MACs counts as reached up to this much above it: channels come in multiples."""
+"""A share of a cost counts as reached up to this much above it: channels come in multiples."""
 
 
 def uniform(scores: Scores, ratio: float) -> dict[Group, float]:
@@ -80,25 +83,39 @@ def for_ratio(allocation: Allocation, scores: Scores, bounds: Bounds, ratio: flo
     return {group: bounds.nearest(group, wanted) for group, wanted in allocation(scores, ratio).items()}
 
 
-def for_macs(allocation: Allocation, scores: Scores, bounds: Bounds, share: float, cost: Cost) -> Counts:
-    """How many channels each group gives so that a share `share` of the MACs stays, or up to `CLOSE` more where that is nearer.
+def for_cost(
+    allocation: Allocation,
+    scores: Scores,
+    bounds: Bounds,
+    share: float,
+    cost: Cost,
+    what: str = "MACs",
+    remedy: Callable[[], str] = str,
+) -> Counts:
+    """How many channels each group gives so that a share `share` of a cost stays, or up to `CLOSE` more where that is nearer.
 
-    Raises CompressError where it cannot be reached, with the nearest figure and what would reach it.
+    Raises CompressError where it cannot be reached, with the nearest figure and what would reach it: another
+    multiple, or what `remedy` adds. `what` the cost is of.
     """
     if cost({group: bounds.most(group) for group in scores}) > share + CLOSE:
-        raise _unreachable(scores, bounds, share, cost)
+        raise _unreachable(scores, bounds, share, cost, what, remedy())
     found = [_within(allocation, scores, bounds, limit, cost) for limit in (share, share + CLOSE)]
     return min(found, key=lambda counts: abs(cost(counts) - share))
 
 
+def bisected(enough: Callable[[float], bool], halvings: int = HALVINGS) -> tuple[float, float]:
+    """Two ratios from 0 to 1 close to each other, `enough` of which only the second is, or else 1."""
+    low, high = 0.0, 1.0
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return low, high
+
+
 def _within(allocation: Allocation, scores: Scores, bounds: Bounds, limit: float, cost: Cost) -> Counts:
     """The fewest channels that bring the cost down to `limit`, by bisection over the ratio, or the most there are to give."""
-    low, high = 0.0, 1.0
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        reached = cost(for_ratio(allocation, scores, bounds, middle)) <= limit
-        low, high = (low, middle) if reached else (middle, high)
-    few, many = (for_ratio(allocation, scores, bounds, ratio) for ratio in (low, high))
+    ratios = bisected(lambda ratio: cost(for_ratio(allocation, scores, bounds, ratio)) <= limit)
+    few, many = (for_ratio(allocation, scores, bounds, ratio) for ratio in ratios)
     # Groups of one size take the last step together; those whose step is not needed take it back.
     for group in scores:
         if cost(many | {group: few[group]}) <= limit:
@@ -112,30 +129,57 @@ def cost_of(network: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     layers = {name: layer for name, layer in network.named_modules() if name in macs and layout_of(layer)}
 
     def cost(counts: Mapping[Group, int]) -> float:
-        kept = {name: [*size_of(layer)] for name, layer in layers.items()}
-        for group, count in counts.items():
-            for member in group.members:
-                if member.layer in kept:
-                    kept[member.layer][member.side == "outputs"] -= count * len(member.places[0])
         left: dict[str, float] = dict(macs)
-        for name, layer in layers.items():
-            shares = [now / before for now, before in zip(kept[name], size_of(layer), strict=True)]
-            left[name] *= shares[1] * (shares[0] if blocks_of(layer) == 1 else 1)  # blocks keep their size
+        for name, (inputs, outputs) in _shares(layers, counts).items():
+            left[name] *= outputs * (inputs if blocks_of(layers[name]) == 1 else 1)  # blocks keep their size
         return sum(left.values()) / sum(macs.values())
 
     return cost
 
 
-def _unreachable(scores: Scores, bounds: Bounds, share: float, cost: Cost) -> CompressError:
+def parameter_cost_of(network: nn.Module) -> Cost:
+    """What share of `network`'s parameters is left once each group has given so many channels."""
+    layers = {name: layer for name, layer in network.named_modules() if layout_of(layer)}
+    total = parameters(network)
+
+    def cost(counts: Mapping[Group, int]) -> float:
+        left = {id(parameter): float(parameter.numel()) for parameter in network.parameters()}
+        for name, shares in _shares(layers, counts).items():
+            layout, sizes = layout_of(layers[name]), size_of(layers[name])
+            for tensor, axes in layout.axes.items() if layout else ():
+                parameter = layers[name]._parameters.get(tensor)
+                if parameter is not None:
+                    # An axis shorter than the channels it stands for runs within a block, and blocks keep their size.
+                    cut = zip(axes, sizes, shares, strict=True)
+                    narrowed = (
+                        share for axis, size, share in cut if axis is not None and parameter.shape[axis] == size
+                    )
+                    left[id(parameter)] = parameter.numel() * math.prod(narrowed)
+        return sum(left.values()) / total
+
+    return cost
+
+
+def _shares(layers: Mapping[str, nn.Module], counts: Mapping[Group, int]) -> dict[str, tuple[float, float]]:
+    """The shares of its inputs and of its outputs that each layer keeps."""
+    kept = {name: [*size_of(layer)] for name, layer in layers.items()}
+    for group, count in counts.items():
+        for member in group.members:
+            if member.layer in kept:
+                kept[member.layer][member.side == "outputs"] -= count * len(member.places[0])
+    sizes = {name: size_of(layer) for name, layer in layers.items()}
+    return {name: (left[0] / sizes[name][0], left[1] / sizes[name][1]) for name, left in kept.items()}
+
+
+def _unreachable(scores: Scores, bounds: Bounds, share: float, cost: Cost, what: str, remedy: str) -> CompressError:
     least = cost({group: bounds.most(group) for group in scores})
-    finer = [Bounds(step, bounds.largest) for step in (16, 8, 4, 2, 1) if step < bounds.round_to]
-    reaching = next((f for f in finer if cost({group: f.most(group) for group in scores}) <= share + CLOSE), None)
-    remedy = (
-        f"round_to {reaching.round_to} reaches it"
-        if reaching
-        else f"no multiple reaches it: ask for {math.ceil(least * 100) / 100:.2f}, or let groups lose a larger share (`largest`)"
-    )
+    finer = (Bounds(multiple, bounds.largest) for multiple in FINER if multiple < bounds.round_to)
+    reaching = (f.round_to for f in finer if cost({group: f.most(group) for group in scores}) <= share + CLOSE)
+    remedies = [f"round_to {multiple} reaches it" for multiple in itertools.islice(reaching, 1)]
+    remedies += [remedy] * bool(remedy)
+    nearest = f"ask for {math.ceil(least * 100) / 100:.2f}, or let groups lose a larger share (`largest`)"
     return CompressError(
-        f"a share of {share:g} of the MACs was asked for, and {least:.3f} is the least there is with channels in multiples "
-        f"of {bounds.round_to} and at most {bounds.largest:.0%} of a group removed: {remedy}."
+        f"a share of {share:g} of the {what} was asked for, and {least:.3f} is the least there is with channels in multiples "
+        f"of {bounds.round_to} and at most {bounds.largest:.0%} of a group removed: "
+        f"{'; '.join(remedies) if remedies else f'no multiple reaches it: {nearest}'}."
     )

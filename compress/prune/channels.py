@@ -191,7 +191,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _enter(self, name: str, layer: nn.Module, args: Any, kwargs: Any) -> None:
         self._inside += 1
         labels = self._of(_tensors((args, kwargs))[0])
-        axis = _axis(layer, labels)
+        axis = axis_of(layer, labels)
         if any(varies(labels, other) for other in range(labels.dim()) if other != axis):
             labels = self.fix([labels], f"{name} reads channels and positions mixed").expand(labels.shape)
         channels = labels.movedim(axis, 0).flatten(1)[:, 0]
@@ -209,7 +209,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for side in (inputs.reshape(blocks, -1), outputs.reshape(blocks, -1)):
                 self._ties.append(pairs(side, first.expand(side.shape)))
         shape = [1] * result.dim()
-        shape[_axis(layer, result)] = -1
+        shape[axis_of(layer, result)] = -1
         self._labels[result] = lean(outputs.reshape(shape).expand(result.shape))
 
     def _of(self, tensor: Tensor) -> Tensor:
@@ -235,6 +235,6 @@ def _tensors(values: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
-def _axis(layer: nn.Module, activation: Tensor) -> int:
+def axis_of(layer: nn.Module, activation: Tensor) -> int:
     """The axis on which a layer's channels lie, in an activation with a batch."""
     return activation.dim() - 1 if isinstance(layer, nn.Linear) else 1

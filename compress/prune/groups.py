@@ -5,8 +5,8 @@ channels the network answers as the one whose layers do not hear them. What cann
 law, is refused by name.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,6 +60,18 @@ Chosen = Mapping[Group, Sequence[int]]
 """The channels to remove from each group."""
 
 
+def titled(groups: Iterable[Group]) -> dict[str, Group]:
+    """Groups by their names; where a layer makes the channels of several, with a number."""
+    named = [(group.name, group) for group in groups]
+    several = Counter(name for name, _ in named)
+    seen: Counter[str] = Counter()
+    titles = {}
+    for name, group in named:
+        seen[name] += 1
+        titles[f"{name} ({seen[name]})" if several[name] > 1 else name] = group
+    return titles
+
+
 def lost(chosen: Chosen) -> dict[str, Lost]:
     """What each layer loses when the `chosen` channels go."""
     layers: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
@@ -84,10 +96,10 @@ def find_groups(
             raise unknown("layer", name, names)
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, *input_shape, generator=generator, dtype=torch.float64)
-    trial = _trial(network, generator)
+    tried = trial(network, generator)
     try:
-        recalibrate(trial, [images])
-        channels = follow(trial, images)
+        recalibrate(tried, [images])
+        channels = follow(tried, images)
     except CompressError:
         raise
     except Exception as error:  # whatever the network's own code raises for an image it was not made for
@@ -97,7 +109,7 @@ def find_groups(
         ) from error
     proposed, kept = _propose(channels, exclude)
     with torch.no_grad():
-        groups, broken = _lawful(trial, images[:1], (), tuple(proposed))
+        groups, broken = _lawful(tried, images[:1], (), tuple(proposed))
     for group, reason in broken.items():
         kept |= dict.fromkeys(proposed[group], reason)
     free = {number for group in groups for number in proposed[group]}
@@ -140,7 +152,7 @@ def _propose(channels: Channels, exclude: Sequence[str]) -> tuple[dict[Group, tu
     return groups, kept
 
 
-def _trial(network: nn.Module, generator: torch.Generator) -> nn.Module:
+def trial(network: nn.Module, generator: torch.Generator) -> nn.Module:
     """The network in float64 with random weights: the law is tried on the structure, and a dead channel hides nothing."""
 
     def drawn(tensor: Tensor) -> Tensor:

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from compress.pipeline import Resources
+from compress.prune.calibration import batches
+
 
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
     """The batch norms that hold statistics."""
@@ -31,3 +34,12 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()
+
+
+def recalibrated(network: nn.Module, resources: Resources, images: int) -> str:
+    """Do so on calibration images, shifted and flipped as for training; returns what there is to say of it."""
+    if not batch_norms(network):
+        return "no batch norm to recalibrate"
+    recalibrate(network.to(resources.device), batches(resources, images, "prune", augmented=True))
+    network.cpu()
+    return f"batch norms recalibrated on up to {images} shifted and flipped images"

@@ -23,7 +23,7 @@ from compress.errors import CompressError, Refusal, UsageError
 from compress.pipeline import UNFOLDED, UNPREPARED, UNQUANTIZED, Resources
 from compress.prune import weights
 from compress.prune.criteria import score_groups
-from compress.prune.groups import Group, find_groups, lost
+from compress.prune.groups import Group, find_groups, lost, titled
 from compress.prune.narrow import remove, twin
 from compress.prune.zeroable import layers_to_zero, score_weights, weight_of
 from compress.sensitivity import FORMAT, KIND, Sensitivity, Structure
@@ -141,13 +141,11 @@ class _Figure:
 def _groups(checkpoint: Checkpoint, network: nn.Module, criterion: str, resources: Resources, images: int) -> Cuts:
     """A cut for each group of channels, called by the layer that makes them; where that makes several, by number too."""
     groups, refused = find_groups(network, checkpoint.architecture.input_shape)
-    scores, unscored = score_groups(network, groups, criterion, resources.seed)
-    cuts: dict[str, Cut] = {}
-    for group, own in scores.items():
-        twins = [other for other in scores if other.name == group.name]
-        name = f"{group.name} ({twins.index(group) + 1})" if len(twins) > 1 else group.name
-        cuts[name] = partial(_without_channels, network, group, own.sort(stable=True).indices.tolist())
-    return cuts, refused + unscored
+    scores, unscored = score_groups(network, groups, criterion, resources, images)
+    return {
+        name: partial(_without_channels, network, group, scores[group].sort(stable=True).indices.tolist())
+        for name, group in titled(scores).items()
+    }, refused + unscored
 
 
 def _without_channels(network: nn.Module, group: Group, order: list[int], ratio: float) -> nn.Module:

@@ -1,17 +1,15 @@
 """The step that sets weights to zero and leaves them in place."""
 
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_serializer, model_validator
+from pydantic import Field, model_validator
 
 from compress.checkpoint import Checkpoint
-from compress.pipeline import UNFOLDED, UNPREPARED, UNQUANTIZED, Change, Condition, Resources, Step
-from compress.train.step import Train
-
-GRADUAL = ("linear", "cubic")
+from compress.pipeline import UNFOLDED, UNPREPARED, UNQUANTIZED, Change, Condition, Resources
+from compress.prune.gradual import GRADUAL, Gradual
 
 
-class Sparsify(Step):
+class Sparsify(Gradual):
     """Set the weights that are worth least to zero, single ones or two of every four along the input channels (2:4).
 
     Nothing gets smaller, and only runtimes with kernels for 2:4 get faster; to remove channels, prune, and before
@@ -33,16 +31,10 @@ class Sparsify(Step):
     """The largest share that any one layer may lose."""
     exclude: tuple[str, ...] = ()
     """Layers, or modules with all layers in them, to leave as they are."""
-    schedule: Literal["one-shot", "linear", "cubic"] = "one-shot"
-    """How weights go: all before training; or in rounds while it trains, the same number in each, or ever fewer."""
     rounds: int = Field(default=20, ge=1, le=100_000)
     """How often weights go, where it is not one-shot."""
     climb: float = Field(default=0.5, gt=0, le=1)
     """Share of the epochs over which the rounds are spread; the others recover."""
-    epochs: int = Field(default=0, ge=0, le=100_000)
-    """Passes over the train split; 0 trains nothing."""
-    training: Train = Train()
-    """The other settings of that training, those of `train`."""
     recalibrate: bool = True
     """Where nothing is trained, measure the batch-norm statistics again afterwards."""
     images: int = Field(default=1024, ge=1)
@@ -67,26 +59,9 @@ class Sparsify(Step):
             raise ValueError(
                 "lamp compares layers, and within one ranks as magnitude does: use allocation global, or magnitude"
             )
-        if self.schedule in GRADUAL and not self.epochs:
-            raise ValueError(f"{self.schedule} takes weights while the network trains: give epochs, or use one-shot")
-        return self
-
-    @model_validator(mode="after")
-    def _training_fits(self) -> Self:
-        training = self.training
-        if "epochs" in training.model_fields_set:
-            raise ValueError("give epochs beside training, not in it")
-        if training != Train() and not self.epochs:
-            raise ValueError("settings of a training are given and nothing is trained: give epochs")
-        if training.new_head or training.layers != "all":
-            raise ValueError("new_head and layers change what learns: do that in a train step of its own, before")
-        if training.patience is not None and self.schedule in GRADUAL:
+        if self.training.patience is not None and self.schedule in GRADUAL:
             raise ValueError("the best epoch may be one before all weights went: leave patience out, or use one-shot")
         return self
-
-    @field_serializer("training")
-    def _others(self, training: Train) -> dict[str, Any]:
-        return training.model_dump(mode="json", exclude={"epochs"}) if self.epochs else {}
 
     def apply(self, checkpoint: Checkpoint, resources: Resources) -> Change:
         """Zero; raises CompressError where no layer has weights to give, or the training fails."""

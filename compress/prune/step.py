@@ -1,47 +1,94 @@
-"""The step that removes channels."""
+"""The step that removes channels or blocks."""
 
-import dataclasses
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from compress.checkpoint import Checkpoint
-from compress.errors import CompressError
-from compress.pipeline import UNFOLDED, UNPREPARED, UNQUANTIZED, Change, Condition, Resources, Step
+from compress.pipeline import UNFOLDED, UNPREPARED, UNQUANTIZED, Change, Condition, Resources
+from compress.prune.gradual import GRADUAL, Gradual
+from compress.quantize.step import TargetName
+from compress.quantize.target import TARGETS
 
-if TYPE_CHECKING:
-    from torch import nn
+MULTIPLE = 8
+TARGETED = ("macs", "parameters", "latency", "channel_ratio")
+OF_CHANNELS = ("channel_ratio", "criterion", "allocation", "round_to", "largest", "reconstruct")
+OF_LATENCY = ("runtime", "batch", "timing_threads")
 
 
-class Prune(Step):
-    """Remove the channels that are worth least, from every layer that carries them; the network really shrinks.
+class Prune(Gradual):
+    """Remove the channels that are worth least, or whole residual blocks; the network really shrinks.
 
-    The classifier's outputs stay, and so does every layer named among the refusals. Give exactly one target.
-    `sparsify` zeroes single weights instead, and shrinks nothing.
+    The classifier's outputs stay, and so does every layer named among the refusals. Give exactly one target. With
+    `epochs`, the network trains after each round. `sparsify` zeroes single weights instead, and shrinks nothing.
     """
 
     requires: ClassVar[tuple[Condition, ...]] = (UNFOLDED, UNQUANTIZED, UNPREPARED)
 
+    structure: Literal["channels", "blocks"] = "channels"
+    """channels, of every layer that carries them; or blocks, residual ones without which the logits change least."""
     macs: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
     """Share of the checkpoint's multiply-accumulates to keep."""
+    parameters: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
+    """Share of the checkpoint's parameters to keep."""
+    latency: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
+    """Share of the checkpoint's time to keep, as measured here in `runtime`: the result depends on this machine."""
     channel_ratio: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
     """Share of the channels to remove."""
-    criterion: Literal["l1", "l2", "fpgm", "bn-scale", "random"] = "l2"
-    """What tells which channels are worth least."""
-    allocation: Literal["uniform", "global"] = "uniform"
-    """How much each group gives: the same share of each, or the lowest scores anywhere."""
-    round_to: int = Field(default=8, ge=1, le=1024)
-    """What stays of a group is a multiple of this many channels. INT8 kernels are fastest at 16, which leaves narrow networks less to give."""
+    runtime: Literal["onnxruntime", "openvino", "tensorrt"] = "onnxruntime"
+    """What latency is measured in."""
+    batch: int = Field(default=1, ge=1)
+    """Images at a time when latency is measured."""
+    timing_threads: int = Field(default=1, ge=1)
+    """Processor threads the runtime has then."""
+    target: TargetName | None = None
+    """Where INT8 will run: gives `round_to`, and latency is measured in INT8."""
+    criterion: Literal["l1", "l2", "fpgm", "bn-scale", "taylor", "activation", "random"] = "l2"
+    """What tells which channels are worth least: their weights, or what the loss (taylor) or the next layers make of them."""
+    allocation: Literal["uniform", "global", "sensitivity"] = "uniform"
+    """How much each group gives: the same share of each, the lowest scores anywhere, or what accuracy each loses by it."""
+    round_to: int | None = Field(default=None, ge=1, le=1024)
+    """What stays of a group is a multiple of this many channels: 8, or what `target` computes anyway, 16 or 32. INT8 kernels are fastest there, and narrow networks have less to give."""
     largest: float = Field(default=0.9, gt=0, lt=1, allow_inf_nan=False)
     """The largest share that any one group may lose."""
     reconstruct: bool = False
     """Choose channels by what the layers after them lose without them on calibration images, and solve what is left again to answer as before; no labels, no training."""
+    rounds: int = Field(default=5, ge=1, le=1000)
+    """How often something goes, where it is not one-shot; each round is trained with the same share of the epochs."""
     recalibrate: bool = True
     """Measure the batch-norm statistics again on calibration images afterwards; not after `reconstruct`, which has them right."""
     images: int = Field(default=1024, ge=1)
-    """Calibration images for either."""
+    """Images for either, or what a criterion or sensitivity needs."""
     exclude: tuple[str, ...] = ()
     """Layers, or modules with all layers in them, to leave as they are."""
+
+    @property
+    def multiple(self) -> int:
+        """The multiple of channels that stays of a group."""
+        return self.round_to or (TARGETS[self.target].round_to if self.target else MULTIPLE)
+
+    @property
+    def goal(self) -> tuple[str, float]:
+        """What the one target is of, and its share."""
+        return next((name, share) for name in TARGETED if (share := getattr(self, name)) is not None)
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if sum(getattr(self, name) is not None for name in TARGETED) != 1:
+            raise ValueError(
+                "give exactly one target: macs, parameters or latency (the share to keep), or channel_ratio (the share to remove)"
+            )
+        if self.channel_ratio is not None and self.channel_ratio > self.largest:
+            raise ValueError(
+                f"channel_ratio {self.channel_ratio:g} is above `largest`, the share a group may lose ({self.largest:g})"
+            )
+        if self.structure == "blocks" and (found := self._chosen(OF_CHANNELS)):
+            raise ValueError(
+                f"{found} is about channels, and blocks go whole, those first without which the logits change least: leave it out"
+            )
+        if self.latency is None and (found := self._chosen(OF_LATENCY)):
+            raise ValueError(f"{found} is about measuring latency: leave it out, or give latency")
+        return self
 
     @model_validator(mode="after")
     def _reconstruct_decides(self) -> Self:
@@ -52,80 +99,21 @@ class Prune(Step):
         return self
 
     @model_validator(mode="after")
-    def _one_target(self) -> Self:
-        if (self.macs is None) == (self.channel_ratio is None):
-            raise ValueError("give exactly one target: macs (the share to keep) or channel_ratio (the share to remove)")
-        if self.channel_ratio is not None and self.channel_ratio > self.largest:
-            raise ValueError(
-                f"channel_ratio {self.channel_ratio:g} is above `largest`, the share a group may lose ({self.largest:g})"
-            )
+    def _rounds_fit(self) -> Self:
+        if self.schedule in GRADUAL and self.epochs < self.rounds:
+            raise ValueError(f"{self.rounds} rounds are each trained: give at least as many epochs, or fewer rounds")
         return self
 
+    def _chosen(self, names: tuple[str, ...]) -> str:
+        """The first of some fields that is not as it is where nobody chose it, or ""."""
+        fields = type(self).model_fields
+        return next((name for name in names if getattr(self, name) != fields[name].default), "")
+
     def apply(self, checkpoint: Checkpoint, resources: Resources) -> Change:
-        """Prune; raises CompressError where no channel can go, or the target cannot be reached."""
-        from compress.build import build
-        from compress.prune.allocation import ALLOCATIONS, Bounds, cost_of, for_macs, for_ratio, lowest, too_small
-        from compress.prune.criteria import score_groups
-        from compress.prune.groups import find_groups, lost
-        from compress.prune.narrow import remove, size_of
-        from compress.prune.reconstruct import cheapest, rank, reconstruct
+        """Prune; raises CompressError where nothing can go, the target cannot be reached, or the training fails."""
+        from compress.prune.removal import Channels
+        from compress.prune.rounds import in_rounds
+        from compress.prune.shorten import Blocks
 
-        architecture, bounds = checkpoint.architecture, Bounds(self.round_to, self.largest)
-        network = build(checkpoint, resources.user)
-        groups, refused = find_groups(network, architecture.input_shape, self.exclude)
-        cost, allocation = cost_of(network, architecture.input_shape), ALLOCATIONS[self.allocation]
-        if self.reconstruct:
-            saved, allocation = cost if self.macs is not None else None, cheapest
-            scores, unscored = rank(network, groups, saved, resources, self.images)
-        else:
-            scores, unscored = score_groups(network, groups, self.criterion, resources.seed)
-        scores, small = too_small(scores, bounds)
-        refusals = refused + unscored + small
-        if not scores:
-            raise CompressError(
-                f"no channel of this network can be removed: {'; '.join(f'{r.layer}: {r.reason}' for r in refusals[:3])}."
-            )
-        counts = (
-            for_macs(allocation, scores, bounds, self.macs, cost)
-            if self.macs is not None
-            else for_ratio(allocation, scores, bounds, self.channel_ratio or 0)
-        )
-        if not any(counts.values()):
-            raise CompressError(
-                f"nothing was removed: what was asked for is less than one step of {self.round_to} channels in any group. "
-                "Ask for more to go, or lower `round_to`."
-            )
-        going = lost(lowest(scores, counts))
-        if self.reconstruct:
-            narrowed, unsolved, gained = reconstruct(
-                network, going, architecture.input_shape, resources, self.images, self.exclude
-            )
-        else:
-            narrowed, unsolved, gained = remove(network, going), (), None
-        notes = [
-            f"{sum(counts.values())} of {sum(group.channels for group in groups)} channels removed, from "
-            f"{sum(map(bool, counts.values()))} of {len(groups)} groups; at most {self.largest:.0%} of any one",
-            f"{cost(counts):.3f} of the MACs kept",
-        ]
-        if gained:
-            notes.append(gained)
-        elif self.recalibrate:
-            notes.append(self._recalibrate(narrowed, resources))
-        widths = {layer: size_of(narrowed.get_submodule(layer)) for layer in going}
-        return Change(
-            dataclasses.replace(architecture, widths={**architecture.widths, **widths}),
-            narrowed.state_dict(),
-            refusals + unsolved,
-            tuple(notes),
-        )
-
-    def _recalibrate(self, network: "nn.Module", resources: Resources) -> str:
-        """Measure the batch norms' statistics again, in place; returns what there is to say of it."""
-        from compress.prune.calibration import batches
-        from compress.prune.recalibrate import batch_norms, recalibrate
-
-        if not batch_norms(network):
-            return "no batch norm to recalibrate"
-        recalibrate(network.to(resources.device), batches(resources, self.images, "prune", augmented=True))
-        network.cpu()
-        return f"batch norms recalibrated on up to {self.images} shifted and flipped images"
+        cut = (Channels if self.structure == "channels" else Blocks)(self, checkpoint, resources)
+        return in_rounds(self, checkpoint, resources, cut) if self.epochs else cut(checkpoint, 1.0)

@@ -1,20 +1,15 @@
 """Which layers of a network have weights that can be set to zero, and what each weight is worth."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from compress.data.normalise import normalise
-from compress.data.splits import shuffled
 from compress.errors import Refusal, unknown
 from compress.pipeline import Resources
 from compress.prune import weights
+from compress.prune.gradients import Labelled, gradients, labelled
 from compress.prune.narrow import blocks_of, layout_of, per_channel, size_of
-
-GRADIENT_BATCH = 64
-"""Images whose gradients are averaged before they are squared."""
 
 
 def layers_to_zero(
@@ -85,37 +80,22 @@ def score_weights(
     own = {layer: weight_of(network, layer) for layer in layers}
     squares = {layer: torch.zeros_like(weight) for layer, weight in own.items()}
     if criterion == "taylor":
-        squares = squared_gradients(network, layers, _labelled(resources, images))
+        squares = squared_gradients(network, layers, labelled(resources, images))
     return {
         layer: weights.ranked(weight, weights.CRITERIA[criterion](weight, squares[layer]), largest)
         for layer, weight in own.items()
     }
 
 
-def squared_gradients(
-    network: nn.Module, layers: Sequence[str], labelled: Iterable[tuple[Tensor, Tensor]]
-) -> dict[str, Tensor]:
-    """E[g^2] of each layer's weights over batches of (normalised images, labels), g the gradient of a batch's cross-entropy.
+def squared_gradients(network: nn.Module, layers: Sequence[str], batches: Labelled) -> dict[str, Tensor]:
+    """E[g^2] of each layer's weights over batches, g the gradient of a batch's cross-entropy.
 
-    Computed in inference mode and left in the mode it was. Memory does not grow with the number of batches.
+    Memory does not grow with the number of batches.
     """
     parameters = [network.get_parameter(f"{layer}.weight") for layer in layers]
-    totals, count, training = [torch.zeros_like(parameter) for parameter in parameters], 0, network.training
-    network.eval()
-    with torch.enable_grad():
-        for images, labels in labelled:
-            place = parameters[0].device
-            loss = functional.cross_entropy(network(images.to(place)), labels.to(place))
-            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-            for total, gradient in zip(totals, gradients, strict=True):
-                total += gradient.square()
-            count += 1
-    network.train(training)
+    totals, count = [torch.zeros_like(parameter) for parameter in parameters], 0
+    for found in gradients(network, parameters, batches):
+        for total, gradient in zip(totals, found, strict=True):
+            total.add_(gradient.square())
+        count += 1
     return {layer: total / count for layer, total in zip(layers, totals, strict=True)}
-
-
-def _labelled(resources: Resources, images: int) -> Iterator[tuple[Tensor, Tensor]]:
-    data = resources.need_data("the Taylor criterion")
-    order = shuffled(len(data.train), resources.seed)[:images]
-    for pixels, labels in data.train.batches(GRADIENT_BATCH, order):
-        yield normalise(pixels, data.spec.preprocessing), labels

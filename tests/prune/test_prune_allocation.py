@@ -14,7 +14,7 @@ from compress.prune.allocation import (
     CLOSE,
     Bounds,
     cost_of,
-    for_macs,
+    for_cost,
     for_ratio,
     lowest,
     too_small,
@@ -39,7 +39,7 @@ def resnet():
 
 
 def test_the_step_offers_every_allocation():
-    assert set(get_args(Prune.model_fields["allocation"].annotation)) == set(ALLOCATIONS)
+    assert set(get_args(Prune.model_fields["allocation"].annotation)) == {*ALLOCATIONS, "sensitivity"}
 
 
 @settings(max_examples=200, deadline=None)
@@ -113,14 +113,14 @@ def test_the_share_of_macs_is_that_of_the_narrowed_network(resnet, ratio):
 def test_a_share_of_the_macs_is_reached_and_a_step_fewer_would_not_reach_it(resnet, name, share, round_to):
     network, scores = resnet
     cost, bounds = cost_of(network, (3, 32, 32)), Bounds(round_to, 0.9)
-    counts = for_macs(ALLOCATIONS[name], scores, bounds, share, cost)
+    counts = for_cost(ALLOCATIONS[name], scores, bounds, share, cost)
     assert cost(counts) <= share + CLOSE
     assert cost({some: max(0, count - round_to) for some, count in counts.items()}) > share
 
 
 def test_half_the_macs_of_a_cifar_resnet_are_half_its_inner_channels(resnet):
     network, scores = resnet
-    counts = for_macs(uniform, scores, Bounds(8, 0.9), 0.5, cost_of(network, (3, 32, 32)))
+    counts = for_cost(uniform, scores, Bounds(8, 0.9), 0.5, cost_of(network, (3, 32, 32)))
     assert list(counts.values()) == [8, 8, 8, 16, 16, 16, 32, 32, 32]
 
 
@@ -130,10 +130,10 @@ def test_a_share_out_of_reach_names_the_nearest_and_the_multiple_that_reaches_it
     with pytest.raises(
         CompressError, match=r"0\.600 is the least .* multiples of 16 .*: round_to 8 reaches it"
     ) as caught:
-        for_macs(uniform, scores, Bounds(16, 0.9), 0.5, cost)
+        for_cost(uniform, scores, Bounds(16, 0.9), 0.5, cost)
     assert caught.value.exit_code == 3
     with pytest.raises(
         CompressError, match=r"0\.50\d is the least .* at most 50% of a group .*: no multiple reaches it: ask for 0\.51"
     ):
-        for_macs(uniform, scores, Bounds(1, 0.5), 0.2, cost)
-    assert for_macs(uniform, scores, Bounds(1, 0.5), 0.51, cost)
+        for_cost(uniform, scores, Bounds(1, 0.5), 0.2, cost)
+    assert for_cost(uniform, scores, Bounds(1, 0.5), 0.51, cost)

@@ -5,7 +5,8 @@ import torch
 from torch import Generator, nn
 
 from compress.errors import UsageError
-from compress.prune.criteria import CRITERIA, score_groups
+from compress.pipeline import Resources
+from compress.prune.criteria import CRITERIA, MEASURED, score_groups
 from compress.prune.groups import find_groups
 from compress.prune.step import Prune
 
@@ -45,7 +46,7 @@ def test_scores_are_those_of_the_formulas():
 
 
 def test_the_step_offers_every_criterion():
-    assert set(get_args(Prune.model_fields["criterion"].annotation)) == set(CRITERIA)
+    assert set(get_args(Prune.model_fields["criterion"].annotation)) == {*CRITERIA, *MEASURED}
 
 
 def test_a_group_is_scored_by_every_layer_that_makes_its_channels():
@@ -54,13 +55,13 @@ def test_a_group_is_scored_by_every_layer_that_makes_its_channels():
     )
     groups, _ = find_groups(network, (3, 5, 5))
     assert [(group.name, group.channels) for group in groups] == [("0", 4)]
-    scores, refusals = score_groups(network, groups, "l2", 0)
+    scores, refusals = score_groups(network, groups, "l2", Resources())
     made = torch.cat([network[0].weight.flatten(1), network[2].weight.reshape(4, -1)], 1)
     assert torch.allclose(scores[groups[0]], made.norm(dim=1))
     assert not refusals
     with torch.no_grad():
         network[1].weight.copy_(torch.tensor([1.0, -3.0, 0.0, 2.0]))
-    assert score_groups(network, groups, "bn-scale", 0)[0][groups[0]].tolist() == [1, 3, 0, 2]
+    assert score_groups(network, groups, "bn-scale", Resources())[0][groups[0]].tolist() == [1, 3, 0, 2]
 
 
 def test_a_transposed_convolution_in_blocks_is_scored_by_the_weights_of_each_output():
@@ -70,14 +71,14 @@ def test_a_transposed_convolution_in_blocks_is_scored_by_the_weights_of_each_out
         network[1].weight.zero_()
         network[1].weight[2:, 1] = 1.0  # the second block's second output
     groups, _ = find_groups(network, (3, 5, 5))
-    scores, _ = score_groups(network, groups, "l1", 0)
+    scores, _ = score_groups(network, groups, "l1", Resources())
     assert scores[groups[0]].tolist() == [0, 2 * 4]
 
 
 def test_a_group_without_batch_norm_is_refused_by_a_criterion_that_reads_them():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1), nn.Flatten())
     groups, _ = find_groups(network, (3, 5, 5))
-    scores, refusals = score_groups(network, groups, "bn-scale", 0)
+    scores, refusals = score_groups(network, groups, "bn-scale", Resources())
     assert [group.name for group in scores] == ["0"]
     assert [(refusal.layer, refusal.reason) for refusal in refusals] == [
         ("2", "the criterion bn-scale finds nothing to go by, such as a batch norm")
@@ -86,4 +87,4 @@ def test_a_group_without_batch_norm_is_refused_by_a_criterion_that_reads_them():
 
 def test_an_unknown_criterion_names_the_nearest():
     with pytest.raises(UsageError, match="unknown criterion 'l3': did you mean l"):
-        score_groups(nn.Sequential(), (), "l3", 0)
+        score_groups(nn.Sequential(), (), "l3", Resources())

@@ -60,6 +60,7 @@ def test_recalibration_wins_back_accuracy_on_a_trained_network(cifar10, resnet20
     from compress import networks
     from compress.architecture import Architecture
     from compress.prune.allocation import lowest
+    from compress.pipeline import Resources
     from compress.prune.criteria import score_groups
     from compress.prune.groups import find_groups, lost
     from compress.prune.narrow import remove
@@ -71,7 +72,7 @@ def test_recalibration_wins_back_accuracy_on_a_trained_network(cifar10, resnet20
     images = (torch.tensor(arrays["train_images"][:1024]).permute(0, 3, 1, 2) / 255 - mean) / std
     labels = torch.tensor(arrays["train_labels"][512:1024].astype(np.int64))
     groups, _ = find_groups(dense, (3, 32, 32))
-    scores, _ = score_groups(dense, groups, "l2", 0)
+    scores, _ = score_groups(dense, groups, "l2", Resources())
     plain = remove(dense, lost(lowest(scores, {group: group.channels // 2 for group in groups})))
     recalibrated = copy.deepcopy(plain)
     recalibrate(recalibrated, images[:512].split(128))

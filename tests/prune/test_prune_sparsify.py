@@ -268,7 +268,7 @@ def test_a_quantized_or_folded_checkpoint_is_refused_with_the_order_that_works()
         ({"structure": "2:4", "criterion": "lamp"}, "2:4 takes the same share of every layer"),
         ({"structure": "2:4", "allocation": "uniform"}, "2:4 takes the same share of every layer"),
         ({"sparsity": 0.5, "criterion": "lamp", "allocation": "uniform"}, "lamp compares layers"),
-        ({"sparsity": 0.5, "schedule": "cubic"}, "cubic takes weights while the network trains: give epochs"),
+        ({"sparsity": 0.5, "schedule": "cubic"}, "cubic takes its share while the network trains: give epochs"),
         ({"sparsity": 0.5, "epochs": 1, "training": {"epochs": 3}}, "give epochs beside training"),
         ({"sparsity": 0.5, "training": {"rate": 0.1}}, "nothing is trained: give epochs"),
         ({"sparsity": 0.5, "epochs": 1, "training": {"new_head": True}}, "do that in a train step of its own"),

@@ -55,7 +55,7 @@ def resources(split, **options):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "give exactly one target: macs .* or channel_ratio"),
+        ({}, "give exactly one target: macs, parameters or latency .*, or channel_ratio"),
         ({"macs": 0.5, "channel_ratio": 0.5}, "give exactly one target"),
         ({"macs": 0.0}, "greater than 0"),
         ({"macs": 1.0}, "less than 1"),

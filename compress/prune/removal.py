@@ -1,0 +1,212 @@
+"""Removing channels: how many of each group go for a target, which ones, and the network that is left."""
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from compress.build import build
+from compress.checkpoint import Checkpoint
+from compress.errors import CompressError, Refusal
+from compress.pipeline import Change, Resources
+from compress.prune.allocation import (
+    ALLOCATIONS,
+    CLOSE,
+    FINER,
+    Allocation,
+    Bounds,
+    Counts,
+    Scores,
+    cost_of,
+    for_cost,
+    for_ratio,
+    lowest,
+    parameter_cost_of,
+    too_small,
+)
+from compress.prune.blocks import bypass
+from compress.prune.criteria import score_groups
+from compress.prune.groups import Group, find_groups, lost, titled
+from compress.prune.latency import Stopwatch
+from compress.prune.narrow import remove, size_of, twin
+from compress.prune.recalibrate import recalibrated
+from compress.prune.residuals import find_blocks
+from compress.prune.schedules import SCHEDULES
+from compress.prune.sensitivity import beside, measure, shares
+from compress.prune.shorten import NAMES, cost_in, without
+
+if TYPE_CHECKING:
+    from compress.prune.step import Prune
+
+STEPS = 64
+"""Into how many steps the share of the channels is divided where each is measured."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """A network, its groups by title, what each of their channels is worth, and what is left alone.
+
+    `whole` are how many groups and channels there are, those that have nothing to give included.
+    """
+
+    network: nn.Module
+    titles: dict[str, Group]
+    scores: dict[Group, Tensor]
+    refusals: tuple[Refusal, ...]
+    whole: tuple[int, int]
+
+
+class Channels:
+    """Removes channels of a checkpoint, or of what training makes of it between rounds.
+
+    How many go of each group is decided once, on the checkpoint; which ones, when they go. Raises CompressError where no
+    channel can go or the target is out of reach.
+    """
+
+    def __init__(self, step: "Prune", checkpoint: Checkpoint, resources: Resources) -> None:
+        self._step, self._resources, self._checkpoint = step, resources, checkpoint
+        self._bounds = Bounds(step.multiple, step.largest)
+        self._pool = pool = self._survey(checkpoint)
+        if not pool.scores:
+            reasons = "; ".join(f"{refusal.layer}: {refusal.reason}" for refusal in pool.refusals[:3])
+            raise CompressError(f"no channel of this network can be removed: {reasons}.")
+        self._costs = {
+            "macs": cost_of(pool.network, checkpoint.architecture.input_shape),
+            "parameters": parameter_cost_of(pool.network),
+        }
+        counts, timed = self._choose()
+        if not any(counts.values()):
+            raise CompressError(
+                f"nothing was removed: what was asked for is less than one step of {step.multiple} channels in any group. "
+                "Ask for more to go, or lower `round_to`."
+            )
+        self._wanted = {title: (group, counts[group]) for title, group in pool.titles.items()}
+        groups, channels = pool.whole
+        computed = f"; multiples of {step.multiple} stay, which {step.target} computes anyway" * bool(step.target)
+        self._notes = (
+            f"{sum(counts.values())} of {channels} channels removed, from {sum(map(bool, counts.values()))} of {groups} "
+            f"groups; at most {step.largest:.0%} of any one{computed}",
+            f"{self._costs['macs'](counts):.3f} of the MACs kept",
+            f"{self._costs['parameters'](counts):.3f} of the parameters kept",
+            *timed,
+        )
+
+    def __call__(self, checkpoint: Checkpoint, done: float) -> Change:
+        """The checkpoint without the channels that are due, its batch norms measured again."""
+        pool = self._pool if checkpoint is self._checkpoint else self._survey(checkpoint)
+        counts: Counts = {}
+        for title, group in pool.titles.items():
+            whole, count = self._wanted[title]
+            due = self._bounds.nearest(whole, SCHEDULES[self._step.schedule](0, count, done))
+            counts[group] = max(0, due - (whole.channels - group.channels))
+        narrowed = self._without(checkpoint, pool, counts)
+        network, notes = build(narrowed, self._resources.user), self._notes
+        if self._step.recalibrate:
+            notes = (*notes, recalibrated(network, self._resources, self._step.images))
+        return Change(narrowed.architecture, network.state_dict(), self._pool.refusals, notes)
+
+    def _survey(self, checkpoint: Checkpoint) -> Pool:
+        """What a checkpoint has to give."""
+        step, resources = self._step, self._resources
+        network = build(checkpoint, resources.user)
+        groups, refused = find_groups(network, checkpoint.architecture.input_shape, step.exclude)
+        scores, unscored = score_groups(network.to(resources.device), groups, step.criterion, resources, step.images)
+        titles = titled(scores)
+        scores, small = too_small(scores, self._bounds)
+        return Pool(
+            network.cpu(),
+            {title: group for title, group in titles.items() if group in scores},
+            scores,
+            refused + unscored + small,
+            (len(groups), sum(group.channels for group in groups)),
+        )
+
+    def _without(self, checkpoint: Checkpoint, pool: Pool, counts: Counts) -> Checkpoint:
+        """A checkpoint without the channels of each group that are worth least, in which nothing else has changed."""
+        going = lost(lowest(pool.scores, counts))
+        narrowed, architecture = remove(pool.network, going), checkpoint.architecture
+        widths = {layer: size_of(narrowed.get_submodule(layer)) for layer in going}
+        return dataclasses.replace(
+            checkpoint,
+            architecture=dataclasses.replace(architecture, widths={**architecture.widths, **widths}),
+            weights=narrowed.state_dict(),
+        )
+
+    def _choose(self) -> tuple[Counts, tuple[str, ...]]:
+        """How many channels each group gives for the step's target, and what was measured to find it."""
+        what, share = self._step.goal
+        allocation, bounds = self._allocation(what)
+        if what == "latency":
+            return self._by_latency(allocation, bounds, share)
+        if what == "channel_ratio":
+            return for_ratio(allocation, self._pool.scores, bounds, share), ()
+        cost = self._costs[what]
+        remedy = partial(self._by_blocks, what, share)
+        return for_cost(allocation, self._pool.scores, bounds, share, cost, NAMES[what], remedy), ()
+
+    def _allocation(self, what: str) -> tuple[Allocation, Bounds]:
+        """How much each group gives, and within which bounds: none gives more than its sensitivity was measured at."""
+        step, titles = self._step, self._pool.titles
+        if step.allocation != "sensitivity":
+            return ALLOCATIONS[step.allocation], self._bounds
+        path = beside(self._resources.source, "channels") if self._resources.source else None
+        found = measure(self._checkpoint, self._resources, "channels", step.criterion, images=step.images, path=path)
+        most, cost = found.ratios[-1], self._costs.get(what, self._costs["macs"])
+        if step.channel_ratio is not None and step.channel_ratio > most:
+            raise CompressError(
+                f"a channel ratio of {step.channel_ratio:g} was asked for, and {most:g} is the highest that the sensitivity "
+                f"was measured at. Ask for less, measure higher ones with compress sensitivity, or use another allocation."
+            )
+
+        def allocation(scores: Scores, ratio: float) -> dict[Group, float]:
+            sizes = {
+                title: group.channels if what == "channel_ratio" else 1 - cost({group: group.channels})
+                for title, group in titles.items()
+            }
+            given = shares(found, sizes, ratio, step.largest)
+            return {group: given[title] * group.channels for title, group in titles.items()}
+
+        return allocation, Bounds(step.multiple, min(step.largest, most))
+
+    def _by_latency(self, allocation: Allocation, bounds: Bounds, share: float) -> tuple[Counts, tuple[str, ...]]:
+        """The fewest channels without which the network is fast enough where it will run."""
+        stopwatch, scores = Stopwatch(self._step, self._checkpoint, self._resources), self._pool.scores
+
+        def counts(steps: int, within: Bounds = bounds) -> Counts:
+            return for_ratio(allocation, scores, within, steps / STEPS)
+
+        def smaller(steps: int, within: Bounds = bounds) -> Checkpoint:
+            return self._without(self._checkpoint, self._pool, counts(steps, within))
+
+        def fast(candidate: Checkpoint) -> bool:
+            return stopwatch(candidate).share.median <= share
+
+        steps, timing = stopwatch.fewest(smaller, STEPS, share)
+        if steps < STEPS or timing.share.median <= share:
+            return counts(steps), (stopwatch.words(timing),)
+        finer = [number for number in FINER if number < bounds.round_to]
+        multiple = next((number for number in finer if fast(smaller(STEPS, Bounds(number, bounds.largest)))), None)
+        blocks = self._blocks()
+        remedies = [f"round_to {multiple} reaches it"] * bool(multiple)
+        if blocks and fast(without(self._checkpoint, blocks, self._resources)):
+            remedies.append("structure blocks reaches it")
+        raise CompressError(
+            f"a share of {share:g} of the time was asked for, and {timing.share.median:.3f} is the least there is with channels in "
+            f"multiples of {bounds.round_to} and at most {bounds.largest:.0%} of a group removed: "
+            f"{'; '.join(remedies) or 'neither another multiple nor removing blocks reaches it'}."
+        )
+
+    def _by_blocks(self, what: str, share: float) -> str:
+        """What to say where the target can be reached by removing blocks, else ""."""
+        blocks, network = self._blocks(), self._pool.network
+        cost = cost_in(what, self._checkpoint.architecture.input_shape)
+        left = cost(bypass(twin(network), blocks)) / cost(network)
+        return "structure blocks reaches it" if left <= share + CLOSE else ""
+
+    def _blocks(self) -> tuple[str, ...]:
+        """The residual blocks of a network that can be traced; none of another."""
+        try:
+            return find_blocks(self._pool.network, self._checkpoint.architecture.input_shape, self._step.exclude)[0]
+        except CompressError:
+            return ()

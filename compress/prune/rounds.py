@@ -1,0 +1,80 @@
+"""Removing in rounds, with training after each."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compress import checkpoint as files
+from compress.checkpoint import Checkpoint, Record
+from compress.errors import CompressError
+from compress.pipeline import Change, Resources
+from compress.train.distributed import is_first
+from compress.train.training import train
+
+if TYPE_CHECKING:
+    from compress.prune.step import Prune
+
+Cut = Callable[[Checkpoint, float], Change]
+"""A checkpoint without what is due when so much of the climb is done, from 0 to 1."""
+
+
+def in_rounds(step: "Prune", checkpoint: Checkpoint, resources: Resources, cut: Cut) -> Change:
+    """Remove a part, train for a part of the epochs, and so on; each round is a training of its own, its rate begun anew.
+
+    A run that was killed goes on in the round it was in, from the file that the last finished one left.
+    """
+    rounds = 1 if step.schedule == "one-shot" else step.rounds
+    kept = _kept(resources)
+    settings = {**step.model_dump(mode="json"), "seed": resources.seed}
+    current, done = _found(kept, checkpoint, settings)
+    curves: dict[str, list[float]] = defaultdict(list)
+    for record in current.history[len(checkpoint.history) :]:
+        for name, values in record.figures.items():
+            curves[name] += values
+    for number in range(done + 1, rounds + 1):
+        change = cut(current, number / rounds)
+        current = dataclasses.replace(current, architecture=change.architecture, weights=change.weights)
+        epochs = step.epochs * number // rounds - step.epochs * (number - 1) // rounds
+        training = step.training.model_copy(update={"epochs": epochs})
+        trained = train(training, current, resources, identity={"prune": settings, "round": number})
+        for name, values in trained.figures.items():
+            curves[name] += values
+        record = Record(
+            "prune", {**settings, "round": number}, resources.seed, checkpoint.fingerprint, figures=trained.figures
+        )  # type: ignore[arg-type]
+        current = dataclasses.replace(current, weights=trained.weights, history=(*current.history, record))
+        if kept is not None and number < rounds and is_first():
+            files.save(current, kept)
+    if kept is not None:
+        kept.unlink(missing_ok=True)
+    words = f"trained for {step.epochs} epochs" + (f", in {rounds} rounds" if rounds > 1 else "")
+    return dataclasses.replace(
+        change,
+        weights=current.weights,
+        notes=(*change.notes, words, *trained.notes[1:]),
+        figures={name: tuple(values) for name, values in curves.items()},
+    )
+
+
+def _kept(resources: Resources) -> Path | None:
+    """Where the last finished round is kept, beside the unfinished training."""
+    return resources.partial and resources.partial.with_name(resources.partial.name.replace(".partial.", ".round."))
+
+
+def _found(path: Path | None, checkpoint: Checkpoint, settings: dict[str, object]) -> tuple[Checkpoint, int]:
+    """The last finished round and its number, or the checkpoint itself and 0.
+
+    Raises CompressError where another run left the file.
+    """
+    if path is None or not path.exists():
+        return checkpoint, 0
+    found = files.load(path)
+    last = found.history[-1]
+    number = last.settings.get("round", 0)
+    if last.settings != {**settings, "round": number} or last.parent != checkpoint.fingerprint:
+        raise CompressError(
+            f"{path} was left by another run. Give the same checkpoint and settings to go on with it, or remove it to start again."
+        )
+    return found, number
