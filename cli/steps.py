@@ -91,7 +91,7 @@ def _command(name: str) -> click.Command:
         options.data,
         options.data_folder,
         options.calibration,
-        *([TEACHER] if name in ("train", "sparsify") else []),
+        *([TEACHER] if name in ("train", "prune", "sparsify") else []),
         *([FIND_RATE] if name == "train" else []),
         *([QAT] if name == "quantize" else []),
         options.network,

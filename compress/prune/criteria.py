@@ -150,7 +150,7 @@ def _evidence(network: nn.Module, group: Group, values: Mapping[str, Tensor]) ->
             continue
         rows = value.detach().float().cpu()
         if isinstance(layer, _ConvTransposeNd):
-            rows = rows.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+            rows = rows.reshape(layer.groups, -1, *rows.shape[1:]).transpose(1, 2).flatten(0, 1)
         rows = rows.flatten(1) if rows.dim() > 1 else rows[:, None]
         kind = scales if isinstance(layer, _BatchNorm) else filters
         if kind is scales or not _per_channel(layer):

@@ -75,11 +75,19 @@ class Stopwatch:
         `at` gives a checkpoint for each number, the higher the smaller. The one found is measured again, as the first
         measurement was chosen for being low.
         """
+        known: dict[str, bool] = {}
+
+        def fast(number: int) -> bool:
+            candidate = at(number)
+            shape = str((candidate.architecture.removed, candidate.architecture.widths))
+            if shape not in known:
+                known[shape] = self(candidate).share.median <= share
+            return known[shape]
+
         low, high = 0, most
-        if self(at(most)).share.median <= share:
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (low, middle) if self(at(middle)).share.median <= share else (middle, high)
+        while high - low > 1 and fast(most):
+            middle = (low + high) // 2
+            low, high = (low, middle) if fast(middle) else (middle, high)
         return high, self(at(high))
 
     def words(self, timing: Timing) -> str:

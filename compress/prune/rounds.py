@@ -41,9 +41,8 @@ def in_rounds(step: "Prune", checkpoint: Checkpoint, resources: Resources, cut: 
         trained = train(training, current, resources, identity={"prune": settings, "round": number})
         for name, values in trained.figures.items():
             curves[name] += values
-        record = Record(
-            "prune", {**settings, "round": number}, resources.seed, checkpoint.fingerprint, figures=trained.figures
-        )  # type: ignore[arg-type]
+        figures = dict(trained.figures)
+        record = Record("prune", {**settings, "round": number}, resources.seed, checkpoint.fingerprint, figures=figures)
         current = dataclasses.replace(current, weights=trained.weights, history=(*current.history, record))
         if kept is not None and number < rounds and is_first():
             files.save(current, kept)

@@ -192,7 +192,7 @@ def _continued(path: Path, asked: Sensitivity) -> Sensitivity:
     return found
 
 
-def shares(found: Sensitivity, sizes: Mapping[str, int], share: float, largest: float = 1.0) -> dict[str, float]:
+def shares(found: Sensitivity, sizes: Mapping[str, float], share: float, largest: float = 1.0) -> dict[str, float]:
     """The share each part gives so that `share` of all goes and the costs of all parts sum to the least.
 
     A part's cost is its harm, squared where that is a distance: errors of their own add up in squares. Between the

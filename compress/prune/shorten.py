@@ -59,7 +59,10 @@ class Blocks:
             self._names, note = self._by_latency(checkpoint, list(order), share)
         else:
             self._names, note = _by_cost(network, found, order, share, what, shape)
-        self._notes = (f"{len(self._names)} of {len(found)} blocks removed: {', '.join(self._names)}", note)
+        self._notes: tuple[str, ...] = (
+            f"{len(self._names)} of {len(found)} blocks removed: {', '.join(self._names)}",
+            note,
+        )
 
     def __call__(self, checkpoint: Checkpoint, done: float) -> Change:
         """The checkpoint without the blocks that are due, its batch norms measured again."""

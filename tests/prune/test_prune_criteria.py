@@ -1,12 +1,16 @@
+import copy
 from typing import get_args
 
 import pytest
 import torch
+from digits_like import resources
 from torch import Generator, nn
 
 from compress.errors import UsageError
 from compress.pipeline import Resources
+from compress.prune.calibration import batches
 from compress.prune.criteria import CRITERIA, MEASURED, score_groups
+from compress.prune.gradients import labelled
 from compress.prune.groups import find_groups
 from compress.prune.step import Prune
 
@@ -88,3 +92,82 @@ def test_a_group_without_batch_norm_is_refused_by_a_criterion_that_reads_them():
 def test_an_unknown_criterion_names_the_nearest():
     with pytest.raises(UsageError, match="unknown criterion 'l3': did you mean l"):
         score_groups(nn.Sequential(), (), "l3", Resources())
+
+
+def spoken():
+    """A network of two layers, and images for it, with labels."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 10, 30), nn.Flatten()
+    ).eval()
+    return network, find_groups(network, (1, 32, 32))[0]
+
+
+def test_taylor_is_the_mean_over_batches_of_what_gradients_say_of_each_channel():
+    network, groups = spoken()
+    scores, _ = score_groups(network, groups, "taylor", resources(), images=100)
+    weight, terms = network[0].weight, []
+    for images, labels in labelled(resources(), 100):
+        loss = nn.functional.cross_entropy(network(images), labels)
+        (gradient,) = torch.autograd.grad(loss, [weight])
+        terms.append((gradient * weight).sum((1, 2, 3)).abs())
+    assert len(terms) == 2, "several batches"
+    assert torch.allclose(scores[groups[0]], torch.stack(terms).mean(0).detach(), rtol=1e-5)
+    assert not torch.allclose(scores[groups[0]], 1.01 * torch.stack(terms).mean(0).detach(), rtol=1e-5)
+
+
+def test_taylor_says_how_much_the_loss_changes_when_a_channel_shrinks_a_little():
+    network, groups = spoken()
+    scores, _ = score_groups(network, groups, "taylor", resources(), images=64)
+    ((images, labels),) = labelled(resources(), 64)
+    exact = copy.deepcopy(network).double()
+
+    def loss(channel, factor):
+        scaled = copy.deepcopy(exact)
+        scaled[0].weight.data[channel] *= factor
+        with torch.no_grad():
+            return float(nn.functional.cross_entropy(scaled(images.double()), labels))
+
+    for channel, score in enumerate(scores[groups[0]].tolist()):
+        # A central difference is wrong by a share of about step ** 2, and the scores are sums of some 10 float32 numbers.
+        slope = (loss(channel, 1 + 1e-4) - loss(channel, 1 - 1e-4)) / 2e-4
+        assert score == pytest.approx(abs(slope), rel=1e-3)
+
+
+def test_activation_is_the_mean_of_what_the_next_layer_is_given():
+    network, groups = spoken()
+    scores, _ = score_groups(network, groups, "activation", resources(), images=300)
+    with torch.no_grad():
+        given = [network[:3](shown) for shown in batches(resources(), 300, "test")]
+    assert torch.allclose(scores[groups[0]], torch.cat(given).mean((0, 2, 3)), rtol=1e-5)
+    assert not network[3]._forward_pre_hooks
+
+
+def test_a_channel_that_is_flattened_is_scored_by_all_its_places():
+    network = nn.Sequential(nn.Conv2d(1, 3, 3, 16), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 4, 10)).eval()
+    groups, _ = find_groups(network, (1, 32, 32))
+    scores, _ = score_groups(network, groups, "activation", resources(), images=20)
+    with torch.no_grad():
+        (shown,) = batches(resources(), 20, "test")
+        assert torch.allclose(scores[groups[0]], network[:2](shown).mean((0, 2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_criteria_that_ask_images_say_how_to_give_them(name):
+    network, groups = spoken()
+    with pytest.raises(UsageError, match="needs images: give --data NAME"):
+        score_groups(network, groups, name, Resources())
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_what_images_say_of_channels_decides_which_go(name):
+    network, groups = spoken()
+    with torch.no_grad():
+        network[3].weight[:, 2] = 0  # nobody hears the third
+        network[0].weight[2] *= 100
+        network[1].weight[1] = 0
+        network[1].bias[1] = -1  # and the second says nothing
+    scores, _ = score_groups(network, groups, name, resources(), images=64)
+    order = scores[groups[0]].argsort().tolist()
+    assert order[0] in ((1, 2) if name == "taylor" else (1,))
+    assert score_groups(network, groups, "l2", resources())[0][groups[0]].argmax() == 2

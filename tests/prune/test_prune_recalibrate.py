@@ -59,8 +59,8 @@ def test_recalibration_wins_back_accuracy_on_a_trained_network(cifar10, resnet20
 
     from compress import networks
     from compress.architecture import Architecture
-    from compress.prune.allocation import lowest
     from compress.pipeline import Resources
+    from compress.prune.allocation import lowest
     from compress.prune.criteria import score_groups
     from compress.prune.groups import find_groups, lost
     from compress.prune.narrow import remove
