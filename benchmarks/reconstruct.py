@@ -27,7 +27,7 @@ from compress.environment import environment
 from compress.importing import import_checkpoint
 from compress.macs import macs
 from compress.pipeline import Resources
-from compress.prune.allocation import Bounds, cost_of, for_macs, lowest, uniform
+from compress.prune.allocation import Bounds, cost_of, for_cost, lowest, uniform
 from compress.prune.criteria import score_groups
 from compress.prune.groups import find_groups, lost
 from compress.prune.reconstruct import reconstruct
@@ -52,8 +52,8 @@ def l2_solved(base: Checkpoint, resources: Resources, share: float, multiple: in
     """The channels l2 chooses, the same share of each group, and the layers solved again."""
     network, shape = build(base), base.architecture.input_shape
     groups, _ = find_groups(network, shape)
-    scores, _ = score_groups(network, groups, "l2", resources.seed)
-    counts = for_macs(uniform, scores, Bounds(multiple, 0.9), share, cost_of(network, shape))
+    scores, _ = score_groups(network, groups, "l2", resources)
+    counts = for_cost(uniform, scores, Bounds(multiple, 0.9), share, cost_of(network, shape))
     return reconstruct(network, lost(lowest(scores, counts)), shape, resources, IMAGES, ())[0]
 
 

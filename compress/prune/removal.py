@@ -1,11 +1,13 @@
 """Removing channels: how many of each group go for a target, which ones, and the network that is left."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from compress.architecture import Architecture
 from compress.build import build
 from compress.checkpoint import Checkpoint
 from compress.errors import CompressError, Refusal
@@ -16,6 +18,7 @@ from compress.prune.allocation import (
     FINER,
     Allocation,
     Bounds,
+    Cost,
     Counts,
     Scores,
     cost_of,
@@ -29,12 +32,14 @@ from compress.prune.blocks import bypass
 from compress.prune.criteria import score_groups
 from compress.prune.groups import Group, find_groups, lost, titled
 from compress.prune.latency import Stopwatch
-from compress.prune.narrow import remove, size_of, twin
+from compress.prune.narrow import Lost, remove, size_of, twin
 from compress.prune.recalibrate import recalibrated
+from compress.prune.reconstruct import cheapest, rank, reconstruct
 from compress.prune.residuals import find_blocks
 from compress.prune.schedules import SCHEDULES
-from compress.prune.sensitivity import beside, measure, shares
+from compress.prune.sensitivity import measure, shares
 from compress.prune.shorten import NAMES, cost_in, without
+from compress.sensitivity import beside
 
 if TYPE_CHECKING:
     from compress.prune.step import Prune
@@ -45,12 +50,13 @@ STEPS = 64
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """A network, its groups by title, what each of their channels is worth, and what is left alone.
+    """A network, what it costs, its groups by title, what each of their channels is worth, and what is left alone.
 
     `whole` are how many groups and channels there are, those that have nothing to give included.
     """
 
     network: nn.Module
+    costs: dict[str, Cost]
     titles: dict[str, Group]
     scores: dict[Group, Tensor]
     refusals: tuple[Refusal, ...]
@@ -71,10 +77,6 @@ class Channels:
         if not pool.scores:
             reasons = "; ".join(f"{refusal.layer}: {refusal.reason}" for refusal in pool.refusals[:3])
             raise CompressError(f"no channel of this network can be removed: {reasons}.")
-        self._costs = {
-            "macs": cost_of(pool.network, checkpoint.architecture.input_shape),
-            "parameters": parameter_cost_of(pool.network),
-        }
         counts, timed = self._choose()
         if not any(counts.values()):
             raise CompressError(
@@ -87,8 +89,8 @@ class Channels:
         self._notes = (
             f"{sum(counts.values())} of {channels} channels removed, from {sum(map(bool, counts.values()))} of {groups} "
             f"groups; at most {step.largest:.0%} of any one{computed}",
-            f"{self._costs['macs'](counts):.3f} of the MACs kept",
-            f"{self._costs['parameters'](counts):.3f} of the parameters kept",
+            f"{pool.costs['macs'](counts):.3f} of the MACs kept",
+            f"{pool.costs['parameters'](counts):.3f} of the parameters kept",
             *timed,
         )
 
@@ -97,41 +99,62 @@ class Channels:
         pool = self._pool if checkpoint is self._checkpoint else self._survey(checkpoint)
         counts: Counts = {}
         for title, group in pool.titles.items():
-            whole, count = self._wanted[title]
+            whole, count = self._wanted.get(title, (group, 0))
             due = self._bounds.nearest(whole, SCHEDULES[self._step.schedule](0, count, done))
             counts[group] = max(0, due - (whole.channels - group.channels))
-        narrowed = self._without(checkpoint, pool, counts)
-        network, notes = build(narrowed, self._resources.user), self._notes
-        if self._step.recalibrate:
-            notes = (*notes, recalibrated(network, self._resources, self._step.images))
-        return Change(narrowed.architecture, network.state_dict(), self._pool.refusals, notes)
+        going = lost(lowest(pool.scores, counts))
+        narrowed, unsolved, said = self._narrowed(checkpoint, pool.network, going)
+        return Change(
+            _architecture(checkpoint, narrowed, going),
+            narrowed.state_dict(),
+            self._pool.refusals + unsolved,
+            (*self._notes, *said),
+        )
+
+    def _narrowed(
+        self, checkpoint: Checkpoint, network: nn.Module, going: Mapping[str, Lost]
+    ) -> tuple[nn.Module, tuple[Refusal, ...], tuple[str, ...]]:
+        """The network without what each layer loses, adjusted to it; the layers that could not be, and what it gained."""
+        step, resources = self._step, self._resources
+        if step.reconstruct:
+            shape = checkpoint.architecture.input_shape
+            solved, unsolved, gained = reconstruct(network, going, shape, resources, step.images, step.exclude)
+            return solved, unsolved, (gained,)
+        narrowed = remove(network, going)
+        return narrowed, (), (recalibrated(narrowed, resources, step.images),) if step.recalibrate else ()
 
     def _survey(self, checkpoint: Checkpoint) -> Pool:
         """What a checkpoint has to give."""
         step, resources = self._step, self._resources
         network = build(checkpoint, resources.user)
         groups, refused = find_groups(network, checkpoint.architecture.input_shape, step.exclude)
-        scores, unscored = score_groups(network.to(resources.device), groups, step.criterion, resources, step.images)
+        costs = {
+            "macs": cost_of(network, checkpoint.architecture.input_shape),
+            "parameters": parameter_cost_of(network),
+        }
+        if step.reconstruct:
+            saved = None if step.channel_ratio is not None else costs.get(step.goal[0], costs["macs"])
+            scores, unscored = rank(network, groups, saved, resources, step.images)
+        else:
+            network.to(resources.device)
+            scores, unscored = score_groups(network, groups, step.criterion, resources, step.images)
         titles = titled(scores)
         scores, small = too_small(scores, self._bounds)
         return Pool(
             network.cpu(),
+            costs,
             {title: group for title, group in titles.items() if group in scores},
             scores,
             refused + unscored + small,
             (len(groups), sum(group.channels for group in groups)),
         )
 
-    def _without(self, checkpoint: Checkpoint, pool: Pool, counts: Counts) -> Checkpoint:
-        """A checkpoint without the channels of each group that are worth least, in which nothing else has changed."""
-        going = lost(lowest(pool.scores, counts))
-        narrowed, architecture = remove(pool.network, going), checkpoint.architecture
-        widths = {layer: size_of(narrowed.get_submodule(layer)) for layer in going}
-        return dataclasses.replace(
-            checkpoint,
-            architecture=dataclasses.replace(architecture, widths={**architecture.widths, **widths}),
-            weights=narrowed.state_dict(),
-        )
+    def _without(self, counts: Counts) -> Checkpoint:
+        """The checkpoint without the channels of each group that are worth least, in which nothing else has changed."""
+        going = lost(lowest(self._pool.scores, counts))
+        narrowed = remove(self._pool.network, going)
+        architecture = _architecture(self._checkpoint, narrowed, going)
+        return dataclasses.replace(self._checkpoint, architecture=architecture, weights=narrowed.state_dict())
 
     def _choose(self) -> tuple[Counts, tuple[str, ...]]:
         """How many channels each group gives for the step's target, and what was measured to find it."""
@@ -141,18 +164,20 @@ class Channels:
             return self._by_latency(allocation, bounds, share)
         if what == "channel_ratio":
             return for_ratio(allocation, self._pool.scores, bounds, share), ()
-        cost = self._costs[what]
+        cost = self._pool.costs[what]
         remedy = partial(self._by_blocks, what, share)
         return for_cost(allocation, self._pool.scores, bounds, share, cost, NAMES[what], remedy), ()
 
     def _allocation(self, what: str) -> tuple[Allocation, Bounds]:
         """How much each group gives, and within which bounds: none gives more than its sensitivity was measured at."""
         step, titles = self._step, self._pool.titles
+        if step.reconstruct:
+            return cheapest, self._bounds
         if step.allocation != "sensitivity":
             return ALLOCATIONS[step.allocation], self._bounds
         path = beside(self._resources.source, "channels") if self._resources.source else None
         found = measure(self._checkpoint, self._resources, "channels", step.criterion, images=step.images, path=path)
-        most, cost = found.ratios[-1], self._costs.get(what, self._costs["macs"])
+        most, cost = found.ratios[-1], self._pool.costs.get(what, self._pool.costs["macs"])
         if step.channel_ratio is not None and step.channel_ratio > most:
             raise CompressError(
                 f"a channel ratio of {step.channel_ratio:g} was asked for, and {most:g} is the highest that the sensitivity "
@@ -177,7 +202,7 @@ class Channels:
             return for_ratio(allocation, scores, within, steps / STEPS)
 
         def smaller(steps: int, within: Bounds = bounds) -> Checkpoint:
-            return self._without(self._checkpoint, self._pool, counts(steps, within))
+            return self._without(counts(steps, within))
 
         def fast(candidate: Checkpoint) -> bool:
             return stopwatch(candidate).share.median <= share
@@ -210,3 +235,10 @@ class Channels:
             return find_blocks(self._pool.network, self._checkpoint.architecture.input_shape, self._step.exclude)[0]
         except CompressError:
             return ()
+
+
+def _architecture(checkpoint: Checkpoint, narrowed: nn.Module, going: Iterable[str]) -> Architecture:
+    """What a checkpoint's network is once the layers in `going` have the size they have in `narrowed`."""
+    widths = {layer: size_of(narrowed.get_submodule(layer)) for layer in going}
+    architecture = checkpoint.architecture
+    return dataclasses.replace(architecture, widths={**architecture.widths, **widths})

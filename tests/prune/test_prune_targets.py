@@ -22,8 +22,9 @@ from compress.prune.allocation import cost_of, lowest, parameter_cost_of
 from compress.prune.groups import find_groups, lost, titled
 from compress.prune.latency import Stopwatch, Timing
 from compress.prune.narrow import remove
-from compress.prune.sensitivity import beside, measure, shares
+from compress.prune.sensitivity import measure, shares
 from compress.prune.step import Prune
+from compress.sensitivity import beside
 
 DIGITS = (1, 32, 32)
 
