@@ -50,7 +50,7 @@ def import_weights(
 ) -> None:
     """Make a checkpoint of a trained network's weights: a state dict (.pth, .pt) or .safetensors file.
 
-    The networks are resnet20 ... resnet110 and digits_cnn, torchvision:NAME, and FILE.py:FUNCTION, a function
+    The networks are resnet20 ... resnet110 and digits_cnn, torchvision:NAME, timm:NAME, and FILE.py:FUNCTION, a function
     of your own that returns the network.
 
     Examples:

@@ -1,6 +1,5 @@
 """What a network is, as data: enough to rebuild it without its original code having run."""
 
-import operator
 from typing import Any, Literal
 
 import pydantic
@@ -79,7 +78,7 @@ class Architecture:
     name: str
     arguments: dict[str, Any]
     input_shape: tuple[int, int, int]
-    removed: tuple[str, ...] = pydantic.Field(default=(), exclude_if=operator.not_)
+    removed: tuple[str, ...] = ()
     widths: dict[str, tuple[int, int]] = pydantic.Field(default_factory=dict)
     masked: tuple[str, ...] = ()
     folded: tuple[tuple[str, str], ...] | None = None
@@ -89,11 +88,9 @@ class Architecture:
 
     @pydantic.model_serializer(mode="wrap")
     def _plain(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """`prepared` only where there is something to say: the fingerprint of every other network stays what it was."""
+        """`removed` and `prepared` only where there is something to say: the fingerprint of every other network stays."""
         plain: dict[str, Any] = handler(self)
-        if self.prepared is None:
-            del plain["prepared"]
-        return plain
+        return {name: value for name, value in plain.items() if value or name not in ("removed", "prepared")}
 
     @property
     def title(self) -> str:

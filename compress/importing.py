@@ -15,7 +15,7 @@ from compress.networks import UserNetwork, torchvision
 if TYPE_CHECKING:
     from torch import Tensor
 
-CLASSES = {"compress": 10, "torchvision": 1000}
+CLASSES = {"compress": 10, "torchvision": 1000, "timm": 1000}
 """How many classes a network of a source is taken to have where no data says so: CIFAR-10's and ImageNet's."""
 
 

@@ -50,7 +50,7 @@ class NetworkSection(Section):
     """The network to start from."""
 
     name: str
-    """resnet20, torchvision:resnet18, ...; a network of the user's own is "user" and is named by --network each time."""
+    """resnet20, torchvision:resnet18, timm:NAME, ...; a network of the user's own is "user" and is named by --network each time."""
     weights: str | None = None
     """A file of plain weights, relative to the recipe; `untrained` starts from random ones; left out, --checkpoint gives a checkpoint."""
     trained_on: TrainedOn = "all"

@@ -47,7 +47,7 @@ def find_pairs(
             refusals.append(Refusal(name, f"the output of {layer} is read elsewhere too"))
         elif uses[layer] > 1 or norm_uses[name] > 1:
             refusals.append(Refusal(name, f"{layer if uses[layer] > 1 else name} is called more than once"))
-        elif not isinstance(network.get_submodule(layer), LAYERS) or not isinstance(network.get_submodule(name), NORMS):
+        elif not isinstance(network.get_submodule(layer), LAYERS) or not _known(network.get_submodule(name)):
             refusals.append(Refusal(name, "it or its layer is not a plain torch module"))
         else:
             pairs.append((layer, name))
@@ -72,7 +72,7 @@ def strip(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
             )
         if layer.bias is None:
             layer.bias = nn.Parameter(torch.zeros(layer.weight.shape[0], dtype=layer.weight.dtype))
-        network.set_submodule(norm_name, nn.Identity())
+        network.set_submodule(norm_name, after(norm))
     return network
 
 
@@ -92,6 +92,25 @@ def fold(weights: Mapping[str, Tensor], network: nn.Module, pairs: Iterable[tupl
         folded.pop(f"{norm}.num_batches_tracked", None)
         folded |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
     return folded
+
+
+def after(norm: nn.Module) -> nn.Module:
+    """What a batch norm does besides normalising: nothing, or what its own layers do (timm's bring their activation)."""
+    layers = list(norm.children())
+    return nn.Sequential(*layers) if layers else nn.Identity()
+
+
+def _known(norm: nn.Module) -> bool:
+    """Whether a module is a batch norm and, after that, nothing but its own layers; tried where its class is not torch's own."""
+    if type(norm) in NORMS or not isinstance(norm, NORMS) or after(norm).state_dict():
+        return type(norm) in NORMS
+    extents = next(
+        extents for kind, extents in zip(NORMS, ((), (3, 3), (3, 3, 3)), strict=True) if isinstance(norm, kind)
+    )
+    x = torch.randn(2, norm.num_features, *extents, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain = nn.functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        return torch.equal(after(norm)(plain), norm(x))
 
 
 def _word(target: object) -> str:

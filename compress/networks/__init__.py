@@ -1,10 +1,10 @@
-"""Where networks come from: our own families, torchvision's classifiers, or a function in the user's own file."""
+"""Where networks come from: our own families, torchvision's and timm's classifiers, or a function in the user's own file."""
 
 from typing import TYPE_CHECKING
 
 from compress.architecture import Architecture, Source
 from compress.errors import CompressError
-from compress.networks import own, torchvision, user
+from compress.networks import own, timm, torchvision, user
 from compress.networks.user import UserNetwork, load_user
 
 if TYPE_CHECKING:
@@ -12,20 +12,23 @@ if TYPE_CHECKING:
 
 __all__ = ["SOURCES", "UserNetwork", "create", "load_user", "outputs", "resolve"]
 
-SOURCES = {"compress": own, "torchvision": torchvision, "user": user}
+SOURCES = {"compress": own, "torchvision": torchvision, "timm": timm, "user": user}
 """Each source's module: `check(name)` refuses a name it does not have, `create(architecture, user)` makes the network."""
 
 
 def resolve(name: str) -> tuple[Source, str]:
     """The source and the name in it of a network as a user types it.
 
-    `resnet20`, `torchvision:resnet50`, or `path/net.py:build`, whose file is not run here.
+    `resnet20`, `torchvision:resnet50`, `timm:resnet26d`, or `path/net.py:build`, whose file is not run here.
     Raises UsageError for a name there is not, CompressError for a torchvision network that does not classify.
     """
     prefix, _, rest = name.rpartition(":")
     if prefix == "torchvision":
         torchvision.check(rest)
         return "torchvision", rest
+    if prefix == "timm":
+        timm.check(rest)
+        return "timm", rest
     if name.endswith(".py") or prefix.endswith(".py") or prefix == "user":
         return "user", user.split(name)[1]
     own.check(name)

@@ -39,7 +39,7 @@ class Arguments:
 def check(name: str) -> None:
     """Raise UsageError for a name that is not in the table, with the nearest ones and the other sources."""
     if name not in NETWORKS:
-        raise unknown("network", name, [*NETWORKS, "torchvision:NAME", "path/FILE.py:FUNCTION"])
+        raise unknown("network", name, [*NETWORKS, "torchvision:NAME", "timm:NAME", "path/FILE.py:FUNCTION"])
 
 
 def create(architecture: Architecture, user: "UserNetwork | None") -> "nn.Module":

@@ -42,6 +42,33 @@ def test_a_network_without_batch_norm_has_nothing_to_fold():
     assert find_pairs(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), (3, 8, 8)) == ((), ())
 
 
+class Active(nn.BatchNorm2d):
+    """A batch norm that brings its activation, as timm's do."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return self.act(super().forward(x))
+
+
+class Doubling(nn.BatchNorm2d):
+    """A batch norm that does more than its layers say."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_what_a_batch_norm_brings_besides_stays_and_one_that_does_more_is_left_alone():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), Active(4), nn.Conv2d(4, 4, 3), Doubling(4)).eval()
+    pairs, (refusal,) = find_pairs(network, (3, 8, 8))
+    assert pairs == (("0", "1"),)
+    assert (refusal.layer, refusal.reason) == ("3", "it or its layer is not a plain torch module")
+    (kept,) = strip(network, pairs)[1]
+    assert isinstance(kept, nn.ReLU)
+
+
 def test_stripping_leaves_a_bias_and_no_batch_norm():
     network = strip(nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)), [("0", "1")])
     assert network.state_dict().keys() == {"0.weight", "0.bias"}
