@@ -22,11 +22,10 @@ def mobilenetv2_half(channels: int, num_classes: int) -> nn.Module:
 
 
 def _mobilenetv2(channels: int, num_classes: int, width: float) -> nn.Module:
-    network = MobileNetV2(num_classes, width, inverted_residual_setting=[list(stage) for stage in STAGES])
-    stem = network.features[0]
-    assert isinstance(stem, nn.Sequential)
-    whole = stem[0]
-    assert isinstance(whole, nn.Conv2d)
-    stem[0] = nn.Conv2d(channels, whole.out_channels, 3, stride=1, padding=1, bias=False)
-    nn.init.kaiming_normal_(stem[0].weight, mode="fan_out")
+    network: nn.Module = MobileNetV2(num_classes, width, inverted_residual_setting=[list(stage) for stage in STAGES])
+    first = network.get_submodule("features.0.0")
+    assert isinstance(first, nn.Conv2d)
+    stem = nn.Conv2d(channels, first.out_channels, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out")
+    network.set_submodule("features.0.0", stem)
     return network

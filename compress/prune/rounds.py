@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from compress import checkpoint as files
 from compress.checkpoint import Checkpoint, Record
+from compress.device import is_first
 from compress.errors import CompressError
 from compress.pipeline import Change, Resources
-from compress.train.distributed import is_first
 from compress.train.training import train
 
 if TYPE_CHECKING:
