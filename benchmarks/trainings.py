@@ -70,7 +70,11 @@ def _recovery() -> tuple[Row, ...]:
         "distillation and EMA": {"distillation": 0.9, "averaging": "ema"},
     }
     return tuple(
-        Row(f"{name}, {epochs} epochs", "resnet20", (Prune(macs=0.5), Train(epochs=epochs, precision="bf16", **way)))
+        Row(
+            f"{name}, {epochs} epoch{'s' * (epochs > 1)}",
+            "resnet20",
+            (Prune(macs=0.5), Train(epochs=epochs, precision="bf16", **way)),
+        )
         for epochs in (1, 3, 10)
         for name, way in ways.items()
     )
@@ -98,6 +102,7 @@ def _pruning() -> tuple[Row, ...]:
         Row("80 % zeros, cubic", "resnet20", (thin(0.8, 10),)),
         Row("2:4", "resnet20", (halves(5),)),
         Row("2:4", "resnet56", (halves(3),)),
+        Row("blocks, 0.55 of the MACs", "resnet56", (Prune(structure="blocks", macs=0.55), learnt())),
         Row("channels, 2.13x fewer MACs", "resnet56", (Prune(macs=1 / 2.13), learnt())),
         Row("channels, 2.57x fewer MACs", "resnet56", (Prune(macs=1 / 2.57), learnt())),
     )
