@@ -8,7 +8,7 @@ import click
 import rich_click
 
 from compress.errors import UsageError
-from compress.quantize.target import TARGETS
+from compress.quantize.target import RUN
 
 from . import options, output
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @rich_click.command("lint")
 @click.argument("file", type=options.FILE)
-@click.option("--target", type=click.Choice(list(TARGETS)), required=True, help="The runtime the file is meant for.")
+@click.option("--target", type=click.Choice(RUN), required=True, help="The runtime the file is meant for.")
 @click.option("--ignore", multiple=True, metavar="RULE", help="A rule to leave out. May be given several times.")
 @click.option(
     "--fix", is_flag=True, help="Write a repaired file to -o, where a repair provably keeps what is computed."

@@ -30,6 +30,11 @@ class Edge:
     tensor: str | None = None
     axis: int | None = None
 
+    @property
+    def bits(self) -> int:
+        """How many bits its range takes."""
+        return (self.high - self.low).bit_length()
+
 
 @dataclass(frozen=True, config=STRICT)
 class Quantization:
@@ -98,6 +103,10 @@ class Architecture:
         return self.name if self.source == "compress" else f"{self.source}:{self.name}"
 
     @property
-    def precision(self) -> Literal["fp32", "int8"]:
-        """What the network's arithmetic is held in."""
-        return "int8" if self.quantization else "fp32"
+    def precision(self) -> str:
+        """What the network's arithmetic is held in: `fp32`, `int8`, or by the bits of weights and activations, `w4a8`."""
+        if self.quantization is None:
+            return "fp32"
+        weights = min((edge.bits for edge in self.quantization.edges if edge.tensor), default=8)
+        activations = min((edge.bits for edge in self.quantization.edges if not edge.tensor), default=8)
+        return "int8" if weights == activations == 8 else f"w{weights}a{activations}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from compress import checkpoint, storage
 from compress.checkpoint import Header, Record
+from compress.quantize.target import SIMULATED, simulated
 from compress.recipe import STEPS, step_class
 from compress.sparsity import weight_of, zeros
 
@@ -32,6 +33,7 @@ def _checkpoint(path: Path, header: Header) -> Explanation:
         "input": "x".join(map(str, architecture.input_shape)),
         "precision": architecture.precision
         + (f" for {architecture.quantization.target}" if architecture.quantization else "")
+        + (f", {SIMULATED}" if simulated(architecture) else "")
         + (f", training on the integers of {architecture.prepared.target}" if architecture.prepared else ""),
         "batch norms": "in place" if architecture.folded is None else f"{len(architecture.folded)} folded",
         "removed blocks": ", ".join(architecture.removed),

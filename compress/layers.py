@@ -20,7 +20,7 @@ def layers(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> tuple[L
     architecture = checkpoint.architecture
     network = structure(architecture, user)
     macs = layer_macs(network, architecture.input_shape)
-    integer = {edge.tensor for edge in architecture.quantization.edges} if architecture.quantization else set()
+    integer = {edge.tensor: edge.bits for edge in architecture.quantization.edges} if architecture.quantization else {}
     left = {refusal.layer: refusal.reason for record in checkpoint.history for refusal in record.refusals}
     return tuple(
         Layer(
@@ -29,7 +29,7 @@ def layers(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> tuple[L
             *size_of(module),
             macs[name],
             _zeros(checkpoint, name),
-            "int8" if f"{name}.weight" in integer else "fp32",
+            f"int{integer[f'{name}.weight']}" if f"{name}.weight" in integer else "fp32",
             left.get(name, ""),
         )
         for name, module in network.named_modules()

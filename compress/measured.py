@@ -97,7 +97,7 @@ def _claim(before: Entry, after: Entry) -> "Kind":
     """The same precision on both sides claims the same function; another one a change."""
     if before.subject.precision != after.subject.precision:
         return "changed"
-    return "integer" if after.subject.precision == "int8" else "exact"
+    return "exact" if after.subject.precision == "fp32" else "integer"
 
 
 def _open(path: Path, user: "UserNetwork | None", optimise: bool) -> "Session":

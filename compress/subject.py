@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from compress import storage
 from compress.export import artifact
 from compress.measurement import Entry, Environment, Layer, Measurement, Subject
+from compress.quantize.target import SIMULATED, simulated
 from compress.sensitivity import kept
 
 if TYPE_CHECKING:
@@ -40,13 +41,15 @@ def entry(path: Path, environment: Environment, user: "UserNetwork | None" = Non
     elif path.suffix == ".null":
         subject, counts = Subject(path.name, storage.digest_file(path), UNKNOWN, "null", "null", UNKNOWN), {}
     else:
-        subject, counts, layers = _checkpoint(path, user)
+        subject, counts, layers, notes = _checkpoint(path, user)
     measurements = tuple(Measurement(metric, (float(count),)) for metric, count in {"size": size, **counts}.items())
     sensitivities = kept(path.parent, subject.fingerprint) if subject.fingerprint != UNKNOWN else ()
     return Entry(subject, environment, measurements, layers=layers, notes=notes, sensitivities=sensitivities)
 
 
-def _checkpoint(path: Path, user: "UserNetwork | None") -> tuple[Subject, dict[str, float], tuple[Layer, ...]]:
+def _checkpoint(
+    path: Path, user: "UserNetwork | None"
+) -> tuple[Subject, dict[str, float], tuple[Layer, ...], tuple[str, ...]]:
     from compress import checkpoint
     from compress.build import structure
     from compress.layers import layers
@@ -65,11 +68,11 @@ def _checkpoint(path: Path, user: "UserNetwork | None") -> tuple[Subject, dict[s
         architecture.precision,
     )
     counts = {
-        "parameters": parameters(network),
-        "macs": macs(network, architecture.input_shape),
+        "parameters": float(parameters(network)),
+        "macs": float(macs(network, architecture.input_shape)),
         "sparsity": sparsity(found.weights),
     }
-    return subject, counts, layers(found, user)
+    return subject, counts, layers(found, user), ((f"{path.name} is {SIMULATED}",) if simulated(architecture) else ())
 
 
 def _artifact(path: Path) -> tuple[Subject, dict[str, float]]:

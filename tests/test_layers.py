@@ -20,6 +20,8 @@ LAYERS = [
         "quantize.graph",
         "quantize.sequence",
         "quantize.bias",
+        "quantize.packing",
+        "quantize.histogram",
         "quantize.observers",
         "quantize.placement",
         "quantize.qat_rounding",

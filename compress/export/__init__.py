@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, cast
 
 import compress
 from compress import storage
-from compress.errors import Refusal, UsageError, unknown
+from compress.errors import CompressError, Refusal, UsageError, unknown
 from compress.export.artifact import Artifact, write_sidecar
 from compress.export.made import Made
 from compress.export.settings import DEFAULT, Settings
+from compress.quantize.target import SIMULATED, simulated
 
 if TYPE_CHECKING:
     from compress.checkpoint import Checkpoint
@@ -56,6 +57,11 @@ def export(
     module, _, function = EXPORTERS[format].partition(":")
     exporter = cast(Exporter, getattr(importlib.import_module(module), function))
     architecture = checkpoint.architecture
+    if simulated(architecture):
+        raise CompressError(
+            f"this checkpoint is quantized for the target torch ({SIMULATED}), and no runtime computes on its integers. "
+            "Evaluate it as it is, or quantize the checkpoint before it for a runtime: --target onnxruntime-cpu."
+        )
     if settings.precision not in (None, "fp16", "bf16", architecture.precision):
         raise UsageError(
             f"{settings.precision} was asked for, and the checkpoint is held in {architecture.precision}. "

@@ -7,6 +7,7 @@ from torch import fx
 
 from compress.architecture import Edge, Quantization
 from compress.quantize.graph import RANGES, SCALE, ZERO_POINT, Tensors, dequantized
+from compress.quantize.packing import pack, packs
 from compress.quantize.sequence import BIAS, KINDS, Q, arguments, attribute, calls, operators
 from compress.quantize.target import Target
 
@@ -30,10 +31,9 @@ def read(converted: fx.GraphModule, traced: fx.GraphModule, target: Target) -> t
             elif dequantized(value, by=Q.dequantize_per_channel.default):
                 integer, scale, _, axis, low, high, dtype = value.args[:7]
                 name = str(source.target)
-                tensors[f"{name}.integer"], tensors[f"{name}.scale"] = (
-                    attribute(converted, integer),
-                    attribute(converted, scale),
-                )
+                whole = attribute(converted, integer)
+                tensors[f"{name}.integer"] = pack(whole) if packs(low, high) else whole
+                tensors[f"{name}.scale"] = attribute(converted, scale)
                 edges.append(Edge(position, argument, _word(dtype), low, high, tensor=name, axis=axis))
         if target.bias == "int32" and _adds_integers(call, origin):
             edges.append(

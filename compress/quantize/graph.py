@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from compress.architecture import Edge, Quantization
 from compress.errors import CompressError
 from compress.quantize.bias import quantize_bias
+from compress.quantize.packing import packed_shape, packs, unpack
 from compress.quantize.sequence import BIAS, KINDS, Q, arguments, attribute, calls, operators, put_argument, trace
 from compress.quantize.target import target
 
@@ -32,8 +33,12 @@ def insert(
     no float copy of what is held as integers, and cannot be trained. Raises CompressError where the edges,
     the integers or the scales do not fit the network.
     """
+    return place(trace(network, input_shape), quantization, weights)
+
+
+def place(traced: fx.GraphModule, quantization: Quantization, weights: Mapping[str, Tensor]) -> fx.GraphModule:
+    """The same for a network already traced, whose graph is used up."""
     bare, quantizers = target(quantization.target).bare, _quantizers(weights)
-    traced = trace(network, input_shape)
     if operators(traced) != quantization.operators:
         raise CompressError(
             "this network was quantized when its exported calls were others than they are now: with another "
@@ -124,6 +129,8 @@ def _weight(call: fx.Node, edge: Edge, weights: Mapping[str, Tensor], held: Tens
     if integer is None or scale is None:
         raise _damaged(edge, "its integers or scales are missing")
     shape = held[str(edge.tensor)].shape
+    if packs(edge.low, edge.high) and integer.dtype == torch.uint8 and integer.shape == packed_shape(shape):
+        integer = unpack(integer, shape)
     _require(
         integer.dtype == getattr(torch, edge.dtype) and integer.shape == shape,
         edge,

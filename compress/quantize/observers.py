@@ -5,7 +5,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 from torchao.quantization.pt2e import (
-    HistogramObserver,
     MinMaxObserver,
     MovingAverageMinMaxObserver,
     ObserverBase,
@@ -15,33 +14,37 @@ from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 from compress.errors import CompressError
 from compress.quantize.bias import weight_floor
+from compress.quantize.histogram import NOT_FINITE, Counted, entropy, least_squares, percentile
 from compress.quantize.sequence import BIAS, KINDS, arguments, attribute, calls
-from compress.quantize.target import Integers
-
-NOT_FINITE = (
-    "calibration met NaN or infinity inside the network, and no integer stands for those. "
-    "Look at the calibration images, and at the network's answers before quantizing."
-)
-
-
-class LeastSquares(HistogramObserver):  # type: ignore[misc]  # torchao has no types
-    """torchao's, which cuts the range off where that lowers the squared error, but passes over infinity in silence."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Count the values into a histogram; the identity otherwise."""
-        if not bool(x.isfinite().all()):
-            raise CompressError(NOT_FINITE)
-        return super().forward(x)  # type: ignore[no-any-return]
-
+from compress.quantize.target import Integers, WeightScales
 
 OBSERVERS: dict[str, Any] = {
     "min-max": MinMaxObserver,
     "moving-average": MovingAverageMinMaxObserver.with_args(averaging_constant=0.1),
-    "mse": LeastSquares,
+    "percentile": Counted.with_args(choose=percentile),
+    "mse": Counted.with_args(choose=least_squares),
+    "entropy": Counted.with_args(choose=entropy),
 }
 """How the range of an activation is chosen. Each keeps as much for ten images as for ten thousand."""
 
-WEIGHTS = PerChannelMinMaxObserver
+
+def observer(name: str, share: float = 99.99) -> Any:
+    """The observer of that name; `share` is the per cent of the values that `percentile` keeps."""
+    return Counted.with_args(choose=percentile, share=share) if name == "percentile" else OBSERVERS[name]
+
+
+class PerChannelAlike(PerChannelMinMaxObserver):  # type: ignore[misc]  # torchao has no types
+    """The same scale for every channel of a weight, as large as the largest needs."""
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """The scale and the zero point, each (outputs,)."""
+        ends = (end.expand_as(self.min_val) for end in (self.min_val.min(), self.max_val.max()))
+        found: tuple[Tensor, Tensor] = self._calculate_qparams(*ends)
+        return found
+
+
+WEIGHTS: dict[WeightScales, Any] = {"channel": PerChannelMinMaxObserver, "tensor": PerChannelAlike}
+"""How the scales of a weight are chosen."""
 
 
 def specification(integers: Integers, observer: Any, axis: int | None = None) -> QuantizationSpec:

@@ -6,7 +6,8 @@ elements hands on the integers it is given, on the same scale, so that nothing i
 """
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from torch import fx
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantizer, SharedQuantizationSpec
 
 from compress.errors import Refusal
-from compress.quantize.observers import OBSERVERS, WEIGHTS, specification
+from compress.quantize import observers
+from compress.quantize.observers import specification
 from compress.quantize.sequence import KINDS, A, arguments, calls, title
 from compress.quantize.target import Kind, Target
 from compress.trace import module_of
@@ -47,12 +49,19 @@ ANNOTATION = "quantization_annotation"
 
 
 class Placement(Quantizer):  # type: ignore[misc]  # torchao has no types
-    """Annotates a traced graph with what `target` wants; activations are watched by the observer of that name."""
+    """Annotates a traced graph with what `target` wants, but for the layers in `left`.
 
-    def __init__(self, target: Target, observer: str) -> None:
-        self.target = target
-        self.activation = specification(target.activations, OBSERVERS[observer])
-        self.weight = specification(target.weights, WEIGHTS, axis=0)
+    Activations are watched by the observer of that name, `share` being what `percentile` keeps.
+    """
+
+    left: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(
+        self, target: Target, observer: str, *, share: float = 99.99, left: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self.target, self.left = target, left
+        self.activation = specification(target.activations, observers.observer(observer, share))
+        self.weight = specification(target.weights, observers.WEIGHTS[target.weight_scales], axis=0)
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
         """Annotate in place; torchao calls this."""
@@ -60,7 +69,7 @@ class Placement(Quantizer):  # type: ignore[misc]  # torchao has no types
         answers = _answers(sequence)
         fused = {source for call in sequence if (source := self._fused(call)) is not None}
         for call in sequence:
-            if KINDS.get(call.target) in self.target.computed and reason(call, self.target) is None:
+            if KINDS.get(call.target) in self.target.computed and reason(call, self.target, self.left) is None:
                 self._computed(call, fused, answers)
         for call in sequence:
             if KINDS.get(call.target) in self.target.carried and call not in answers:
@@ -91,7 +100,9 @@ class Placement(Quantizer):  # type: ignore[misc]  # torchao has no types
         if call.target is operator.getitem:  # one of the parts of a split, whose own result is a list
             annotation.output_qspec = SharedQuantizationSpec((sources[0].args[0], sources[0]))
             return
-        signed = [source for source in sources if not _positive(source)]
+        # Where zero is the middle of every range, a shared scale takes nothing from values that are never below it.
+        symmetric = self.target.activations.symmetric
+        signed = [] if symmetric else [source for source in sources if not _positive(source)]
         together = signed or sources
         annotation.output_qspec = shared = SharedQuantizationSpec((together[0], call))
         annotation.input_qspec_map = dict.fromkeys(sources, self.activation) | dict.fromkeys(together[1:], shared)
@@ -104,20 +115,22 @@ class Placement(Quantizer):  # type: ignore[misc]  # torchao has no types
         return next(sources, None)
 
 
-def refusals(graph_module: fx.GraphModule, target: Target) -> tuple[Refusal, ...]:
-    """The layers of a traced graph that stay in float, and why."""
+def refusals(
+    graph_module: fx.GraphModule, target: Target, left: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Refusal, ...]:
+    """The layers of a traced graph that stay in float, and why; `left` has reasons of its own."""
     found: dict[str, Refusal] = {}
     for call in calls(graph_module):
         if call.target in MULTIPLIES or KINDS.get(call.target) in ("conv", "linear"):
-            why = reason(call, target)
+            why = reason(call, target, left)
             if why:
                 name = next(filter(None, (module_of(value) for value in arguments(call))), call.name)
                 found.setdefault(name, Refusal(name, why))
     return tuple(found.values())
 
 
-def reason(call: fx.Node, target: Target) -> str | None:
-    """Why a call cannot be computed on integers, or None where it can."""
+def reason(call: fx.Node, target: Target, left: Mapping[str, str] = MappingProxyType({})) -> str | None:
+    """Why a call is not computed on integers, or None where it is."""
     kind = KINDS.get(call.target)
     if kind not in target.computed:
         return f"{target.name} is given no integer form of {title(call)}"
@@ -128,6 +141,8 @@ def reason(call: fx.Node, target: Target) -> str | None:
             return "its weight is computed, not stored"
         if any(KINDS.get(user.target) != kind or arguments(user)[1] is not weight for user in weight.users):
             return "its weight is used elsewhere too"
+        if (name := module_of(weight)) in left:
+            return left[name]
     elif any(not isinstance(value, fx.Node) or value.op == "get_attr" for value in parts[: _operands(kind)]):
         return "one side of it is a constant"
     if not _is_float(call):
@@ -152,8 +167,10 @@ def _tensors(call: fx.Node) -> list[fx.Node]:
 
 def _positive(node: fx.Node) -> bool:
     """Whether a value is never below zero, by an activation: on a scale shared with values that are, it would no longer cut."""
-    while KINDS.get(node.target) in ("max-pool", "average-pool", "slice", "reshape"):
+    while KINDS.get(node.target) in ("max-pool", "average-pool", "slice", "split", "reshape"):
         node = arguments(node)[0]
+    if KINDS.get(node.target) == "cat":
+        return all(map(_positive, _tensors(node)))
     return node.target in (A.relu.default, A.sigmoid.default) or (node.target in ENDS and arguments(node)[1:2] == [0])
 
 

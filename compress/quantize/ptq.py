@@ -2,18 +2,19 @@
 
 import copy
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, fx, nn
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from compress.architecture import Quantization
+from compress.architecture import Edge, Quantization
 from compress.checkpoint import Checkpoint
 from compress.errors import Refusal
 from compress.quantize.edges import read
-from compress.quantize.graph import Tensors, finished, integer_bias
+from compress.quantize.graph import Tensors, finished, integer_bias, place
 from compress.quantize.observers import settle
 from compress.quantize.placement import Placement, refusals
 from compress.quantize.sequence import attribute, calls, put_argument, trace
@@ -24,8 +25,9 @@ from compress.quantize.target import Target
 class Quantized:
     """What quantizing gave: the edges, the tensors they refer to, and the layers left in float.
 
-    `reference` is the network as torchao converted it, which one rebuilt from the data has to equal.
-    `silent` counts the activations that were zero for every calibration image.
+    `reference` is the network as torchao converted it, and as it was repaired since; one rebuilt from the data has to
+    equal it.
+    `silent` counts the activations that were zero for every calibration image. `traced` is the float network's graph.
     """
 
     quantization: Quantization
@@ -33,25 +35,49 @@ class Quantized:
     refusals: tuple[Refusal, ...]
     reference: fx.GraphModule
     silent: int
+    traced: fx.GraphModule
+
+    def graph(self, edges: Iterable[Edge] | None = None) -> fx.GraphModule:
+        """The quantized network anew, all of it or with these edges alone."""
+        chosen = self.quantization if edges is None else dataclasses.replace(self.quantization, edges=tuple(edges))
+        return place(copy.deepcopy(self.traced), chosen, self.tensors)
+
+    def repaired(self, tensors: Tensors, traced: fx.GraphModule | None = None) -> "Quantized":
+        """The same with other integers here and there, or of another float network."""
+        made = dataclasses.replace(self, tensors=self.tensors | tensors, traced=traced or self.traced)
+        return dataclasses.replace(made, reference=made.graph())
 
 
 def quantize(
-    network: nn.Module, input_shape: tuple[int, int, int], target: Target, observer: str, batches: Iterable[Tensor]
+    network: nn.Module,
+    input_shape: tuple[int, int, int],
+    target: Target,
+    observer: str,
+    batches: Iterable[Tensor],
+    *,
+    share: float = 99.99,
+    left: Mapping[str, str] = MappingProxyType({}),
 ) -> Quantized:
     """Quantize a folded network in inference mode; `network` stays as it is.
 
-    `batches` are normalised images, each looked at once. Raises CompressError where torch.export cannot
-    follow the network, or NaN or infinity came by.
+    `batches` are normalised images, each looked at once; `share` is what the observer `percentile` keeps. The layers
+    in `left` stay in float, each with its reason. Raises CompressError where torch.export cannot follow the network,
+    or NaN or infinity came by.
     """
     traced = trace(network, input_shape)
-    prepared = prepare_pt2e(copy.deepcopy(traced), Placement(target, observer))
+    prepared = prepare_pt2e(copy.deepcopy(traced), Placement(target, observer, share=share, left=left))
     with torch.no_grad():
         for images in batches:
             prepared(images)
-    return finish(prepared, traced, target)
+    return finish(prepared, traced, target, left)
 
 
-def finish(prepared: fx.GraphModule, traced: fx.GraphModule, target: Target) -> Quantized:
+def finish(
+    prepared: fx.GraphModule,
+    traced: fx.GraphModule,
+    target: Target,
+    left: Mapping[str, str] = MappingProxyType({}),
+) -> Quantized:
     """Convert a prepared graph whose ranges are known; `traced` is the graph it was made from.
 
     Raises CompressError where NaN or infinity came by.
@@ -61,13 +87,19 @@ def finish(prepared: fx.GraphModule, traced: fx.GraphModule, target: Target) -> 
         converted = convert_pt2e(prepared)
         quantization, tensors = read(converted, traced, target)
         reference = _round_biases(converted, quantization)
-    return Quantized(quantization, tensors, refusals(traced, target), reference, silent)
+    return Quantized(quantization, tensors, refusals(traced, target, left), reference, silent, traced)
 
 
-def held(checkpoint: Checkpoint, result: Quantized) -> Checkpoint:
-    """A folded checkpoint with the integers that came of quantizing it in place of their float weights."""
+def held(checkpoint: Checkpoint, result: Quantized, network: nn.Module | None = None) -> Checkpoint:
+    """A folded checkpoint with the integers that came of quantizing it in place of their float weights.
+
+    What stays float is the checkpoint's own, or where it was repaired that of `network`.
+    """
     replaced = {name.removesuffix(".integer") for name in result.tensors}
-    weights = {name: tensor for name, tensor in checkpoint.weights.items() if name not in replaced} | result.tensors
+    repaired = network.state_dict() if network else checkpoint.weights
+    weights = {
+        name: repaired.get(name, tensor) for name, tensor in checkpoint.weights.items() if name not in replaced
+    } | result.tensors
     architecture = dataclasses.replace(checkpoint.architecture, quantization=result.quantization)
     return dataclasses.replace(checkpoint, architecture=architecture, weights=weights)
 

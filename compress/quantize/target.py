@@ -1,14 +1,17 @@
 """What a runtime wants of an INT8 network, as data: quantizing, exporting and checking read the same value."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from compress.errors import unknown
+from compress.architecture import Architecture
+from compress.errors import UsageError, unknown
 
 Kind = Literal[
     "conv", "linear", "add", "mul", "sigmoid", "average-pool", "cat", "max-pool", "pad", "slice", "split", "reshape"
 ]
 """Kinds of calls a target can tell apart; `reshape` is every call that only puts elements in another order or shape."""
+
+WeightScales = Literal["channel", "tensor"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Target:
     that ends in an addition is not quantized on its way there, because the runtime computes the two as one.
     An int32 bias has the scale of its layer's input times that of its weight. `round_to` is the multiple of
     channels that the runtime computes anyway. `spares` names lint rules that cost nothing there: its own list
-    of layers shows integers in all the forms they speak of.
+    of layers shows integers in all the forms they speak of. A `simulated` target rounds to integers and computes
+    in float: what it gives is smaller, and no faster. Only there may `weight_scales` be one for the whole tensor.
     """
 
     name: str
@@ -46,8 +50,11 @@ class Target:
     bare: frozenset[Kind] = field(default=frozenset())
     round_to: int = 16
     spares: frozenset[str] = field(default=frozenset())
+    simulated: bool = False
+    weight_scales: WeightScales = "channel"
 
 
+SIMULATED = "simulated: size only, no speed"
 _WEIGHTS = Integers("int8", -127, 127, symmetric=True)
 _MOVES: frozenset[Kind] = frozenset({"cat", "max-pool", "pad", "slice", "split", "reshape"})
 
@@ -90,8 +97,21 @@ TARGETS = {
             carried=_MOVES,
             round_to=32,
         ),
+        Target(
+            name="torch",
+            runtime="torch",
+            activations=Integers("uint8", 0, 255, symmetric=False),
+            weights=_WEIGHTS,
+            bias="float",
+            residual="both",
+            computed=frozenset({"conv", "linear", "add", "mul", "sigmoid", "average-pool"}),
+            carried=_MOVES,
+            simulated=True,
+        ),
     )
 }
+RUN = [name for name, target in TARGETS.items() if not target.simulated]
+"""Targets with a runtime that computes on integers."""
 
 
 def target(name: str) -> Target:
@@ -99,3 +119,28 @@ def target(name: str) -> Target:
     if name not in TARGETS:
         raise unknown("target", name, TARGETS)
     return TARGETS[name]
+
+
+def simulated(architecture: Architecture) -> bool:
+    """Whether a network is quantized for a target that only simulates integers."""
+    return architecture.quantization is not None and target(architecture.quantization.target).simulated
+
+
+def scheme(
+    base: Target, weight_bits: int = 8, activation_bits: int = 8, weight_scales: WeightScales = "channel"
+) -> Target:
+    """The target with integers of other sizes, 2 to 8 bits; raises UsageError where its runtime computes on its own alone."""
+    if (weight_bits, activation_bits, weight_scales) == (8, 8, "channel"):
+        return base
+    if not base.simulated:
+        raise UsageError(
+            f"{base.runtime} computes on 8 bits, with a scale for each output channel of a weight. "
+            "To see what other integers would cost, use the target torch, which simulates them."
+        )
+    furthest = 2 ** (weight_bits - 1) - 1
+    return replace(
+        base,
+        weights=replace(base.weights, low=-furthest, high=furthest),
+        activations=replace(base.activations, high=2**activation_bits - 1),
+        weight_scales=weight_scales,
+    )

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from compress.cli import main as command_line
 
 from compress.errors import CompressError, UsageError
-from compress.quantize.target import TARGETS
+from compress.quantize.target import RUN
 
 
 def run(*words):
@@ -38,7 +38,7 @@ def test_findings_exit_1_and_none_exit_0(folder):
     assert code == 1
     assert "activation-type (slow): QuantizeLinear of images_q" in text
     assert "Move the zero point by 128 (--fix)" in text
-    for target in TARGETS:
+    for target in RUN:
         assert run("lint", folder / "fp32.onnx", "--target", target) == (0, "nothing found\n")
 
 

@@ -8,7 +8,8 @@ from torch import nn
 from compress.errors import CompressError
 from compress.quantize.bias import LARGEST
 from compress.quantize.graph import insert
-from compress.quantize.observers import OBSERVERS, Settled, specification
+from compress.quantize.histogram import _divergence
+from compress.quantize.observers import OBSERVERS, Settled, observer, specification
 from compress.quantize.ptq import quantize
 from compress.quantize.target import TARGETS, Integers, target
 
@@ -122,3 +123,68 @@ def test_activations_that_are_always_zero_are_counted(name):
         made[0].bias.fill_(-1e6)
         made[2].bias.fill_(1.0)
     assert quantize(made, SHAPE, target(name), "min-max", images().split(8)).silent == 1
+
+
+counting = pytest.mark.parametrize("observer", ["percentile", "mse", "entropy"])
+
+
+@counting
+@pytest.mark.parametrize("integers", [UNSIGNED, SIGNED])
+def test_counts_are_the_same_whatever_the_batch_size_and_the_order(observer, integers):
+    values = torch.randn(600, generator=torch.Generator().manual_seed(0)) ** 3
+    together = scales([values], observer, integers)
+    assert scales(values.split(1), observer, integers) == together
+    assert scales(values.sort().values.split(7), observer, integers) == together
+    assert scales(values.sort(descending=True).values.split(50), observer, integers) == together
+    assert scales([1.01 * values], observer, integers) != together
+
+
+@counting
+def test_zeros_seen_first_cost_no_resolution(observer):
+    values = torch.rand(512, generator=torch.Generator().manual_seed(0)) * 1e-6
+    assert scales([torch.zeros(8), values], observer) == scales([values, torch.zeros(8)], observer)
+    assert scales([torch.zeros(8), values], observer)[0] < 1e-6
+
+
+def test_percentile_cuts_off_the_share_it_is_told_to():
+    """Of 100,000 even values from 0 to 1, a share of 99 leaves half a per cent above the range; a bin is at most 1/4096 wide."""
+    values = torch.linspace(0, 1, 100_000)
+    watching = observer("percentile", 99.0)(
+        dtype=torch.uint8, qscheme=torch.per_tensor_affine, quant_min=0, quant_max=255
+    )
+    watching(values)
+    end = 255 * Settled(watching).calculate_qparams()[0].item()
+    assert abs(end - 0.995) <= 2 / 4096
+    assert abs(end * 1.01 - 0.995) > 2 / 4096
+
+
+@pytest.mark.parametrize("observer", ["percentile", "entropy"])
+def test_an_outlier_is_cut_off(observer):
+    values = torch.randn(2**18, generator=torch.Generator().manual_seed(0))
+    values[0] = 40.0
+    assert scales([values], observer)[0] < 0.5 * scales([values])[0]
+
+
+def test_least_squares_finds_a_smaller_error_than_min_max():
+    values = torch.randn(2**18, generator=torch.Generator().manual_seed(0)) ** 3
+
+    def error(name):
+        scale, zero = scales([values], name)
+        return (((values / scale).round().add(zero).clamp(0, 255) - zero) * scale - values).square().mean()
+
+    assert error("mse") < 0.9 * error("min-max")
+
+
+def test_entropy_keeps_a_range_that_is_used_evenly():
+    """Every threshold below the end loses information where all values are as likely."""
+    values = torch.linspace(0, 1, 2**16)
+    assert scales([values], "entropy")[0] == pytest.approx(1 / 255, rel=0.01)
+
+
+def test_the_divergence_is_that_of_the_definition():
+    """Eight counts cut off at six and held in three levels, worked out by hand with scipy's relative entropy."""
+    from scipy.stats import entropy as relative
+
+    counts = torch.tensor([8.0, 4.0, 0.0, 2.0, 2.0, 1.0, 1.0, 2.0], dtype=torch.float64)
+    reference, candidate = [8, 4, 0, 2, 2, 4], [6, 6, 0, 2, 1.5, 1.5]
+    assert _divergence(counts, 6, 3) == pytest.approx(relative(reference, candidate))

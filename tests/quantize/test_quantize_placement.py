@@ -1,10 +1,12 @@
 """Integers are where the target wants them, and every layer left in float has a reason."""
 
 import pytest
+import torch
 from quantizable import CASES, NETWORKS, SHAPE, case, images
 from torch import nn
 from torch.nn import functional
 
+from compress.quantize.graph import insert
 from compress.quantize.placement import refusals
 from compress.quantize.ptq import quantize
 from compress.quantize.sequence import KINDS, A, Q, arguments, calls, trace
@@ -86,6 +88,47 @@ def test_values_never_below_zero_keep_a_scale_of_their_own_beside_signed_ones():
     assert positive.args[2] == 0 < signed.args[2]
     (after,) = first.users
     assert after.args[1:] == signed.args[1:]
+
+
+class Shuffled(nn.Module):
+    """ShuffleNet's block twice: half of the channels go on, half through a layer, and are shuffled together."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.linear = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        for layer in (self.one, self.two):
+            left, right = x.chunk(2, 1)
+            x = torch.cat([left, layer(right).relu()], 1)
+            x = x.view(-1, 2, 4, 16, 16).transpose(1, 2).flatten(1, 2)
+        return self.linear(x.mean((2, 3)))
+
+
+def scales_around(rebuilt):
+    """For each concatenation, the scales it reads and the one it writes on."""
+    for call in calls(rebuilt):
+        if KINDS.get(call.target) == "cat":
+            (after,) = call.users
+            yield {value.args[1:3] for value in arguments(call)[:2]}, after.args[1:3]
+
+
+@pytest.mark.parametrize("wanted", ["tensorrt", "onnxruntime-cpu", "openvino"])
+def test_values_that_are_never_below_zero_are_joined_on_one_scale(wanted):
+    made = Shuffled().eval()
+    result = quantize(made, SHAPE, target(wanted), "min-max", [images()])
+    found = list(scales_around(insert(made, result.quantization, result.tensors, SHAPE)))
+    assert len(found) == 2
+    assert all(before == {after} for before, after in found)
+
+
+def test_tensorrt_joins_everything_on_one_scale():
+    """Its ranges are even about zero, so that a ReLU's values lose nothing beside signed ones."""
+    found = list(scales_around(case("joined", "tensorrt").rebuilt))
+    assert found
+    assert all(before == {after} for before, after in found)
 
 
 class Pooled(nn.Module):

@@ -17,13 +17,17 @@ from compress.checkpoint import Checkpoint
 from compress.data.arrays import ArraySplit, Part
 from compress.data.load import load
 from compress.data.normalise import normalise
+from compress.environment import environment
 from compress.errors import CompressError, UsageError
+from compress.explain import explain
+from compress.export import export as to_file
 from compress.export.onnx import export
 from compress.fold.step import Fold
 from compress.pipeline import Resources
 from compress.quantize.step import Quantize, distance
 from compress.runtime.onnxruntime import OnnxSession
 from compress.storage import digest_bytes
+from compress.subject import entry
 
 
 @cache
@@ -97,6 +101,7 @@ from compress import checkpoint
 from compress.build import build
 from compress.export.onnx import export
 from compress.storage import digest_bytes
+from compress.subject import entry
 folder = Path(sys.argv[1])
 found = checkpoint.load(folder / "quantized.safetensors")
 with torch.no_grad():
@@ -175,10 +180,118 @@ def test_a_network_that_was_not_folded_is_refused():
         Quantize()(unfolded, Resources(learning()))
 
 
-@pytest.mark.parametrize("settings", [{"images": 0}, {"batch": 0}, {"target": "gpu"}, {"observer": "max"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"images": 0},
+        {"batch": 0},
+        {"target": "gpu"},
+        {"observer": "max"},
+        {"percentile": 99.0},
+        {"weight_scales": "tensor"},
+        {"max_drop": "-1pp"},
+        {"max_drop": "1"},
+    ],
+)
 def test_settings_that_mean_nothing_are_refused(settings):
-    with pytest.raises(ValueError, match=next(iter(settings))):
+    with pytest.raises(
+        ValueError, match=next(iter(settings)).replace("weight_scales", "scale for each output channel")
+    ):
         Quantize(**settings)
+
+
+def agreeing():
+    """Resources whose validation labels are what the float network answers, so that every change of answer is a loss."""
+    pixels, _ = next(learning().validation.batches(96))
+    with torch.no_grad():
+        labels = build(folded())(normalise(pixels, learning().spec.preprocessing)).argmax(1)
+    split = ArraySplit(Part(pixels.numpy().transpose(0, 2, 3, 1), labels.numpy()), np.arange(len(labels)))
+    return Resources(dataclasses.replace(learning(), validation=split))
+
+
+FEW = {"images": 64, "target": "torch", "weight_bits": 3}
+
+
+def test_each_repair_says_what_it_gained():
+    repairs = {"equalize": True, "adaround": True, "iterations": 50, "bias_correction": True}
+    record = Quantize(**FEW, **repairs)(folded(), agreeing()).history[-1]
+    for repair in ("equalize", "adaround", "bias_correction"):
+        before, after = record.figures[f"{repair}_distance"]
+        assert any(
+            note.startswith(repair) and f"{before:.2%}" in note and f"{after:.2%}" in note for note in record.notes
+        )
+        assert f"{repair}_top1" in record.figures
+    assert record.figures["adaround_distance"][0] == record.figures["equalize_distance"][1]
+    assert (
+        "judged on 96 validation images, which the network was trained on: on new ones it may lose more" in record.notes
+    )
+
+
+def test_a_simulated_network_says_so_and_is_not_exported(tmp_path):
+    result = Quantize(**FEW)(folded(), Resources(learning()))
+    assert result.history[-1].notes[0] == "simulated: size only, no speed"
+    assert result.architecture.precision == "w3a8"
+    files.save(result, tmp_path / "w3.safetensors")
+    assert "simulated: size only, no speed" in explain(tmp_path / "w3.safetensors")["precision"]
+    assert entry(tmp_path / "w3.safetensors", environment(1)).notes == (
+        "w3.safetensors is simulated: size only, no speed",
+    )
+    with pytest.raises(CompressError, match="no runtime computes on its integers"):
+        to_file(result, tmp_path / "w3.onnx")
+
+
+def test_four_bits_take_half_a_byte_in_the_file_and_come_back_bit_for_bit(tmp_path):
+    result = Quantize(images=64, target="torch", weight_bits=4)(folded(), Resources(learning()))
+    files.save(result, tmp_path / "w4.safetensors")
+    weights = sum(tensor.numel() for name, tensor in folded().weights.items() if name.endswith("weight"))
+    packed = sum(tensor.numel() for name, tensor in result.weights.items() if name.endswith("weight.integer"))
+    assert weights / 2 <= packed < 1.01 * weights / 2 + 10
+    images = normalise(next(learning().validation.batches(16))[0], learning().spec.preprocessing)
+    with torch.no_grad():
+        assert build(files.load(tmp_path / "w4.safetensors"))(images).equal(build(result)(images))
+
+
+def test_excluded_layers_stay_in_float_and_are_exported_so():
+    result = Quantize(images=64, exclude=("conv2",))(folded(), Resources(learning()))
+    (refusal,) = result.history[-1].refusals
+    assert (refusal.layer, refusal.reason) == ("conv2", "it was excluded")
+    assert "conv2.weight" in result.weights
+    assert 0 < OnnxSession(export(result)).integer_macs() < 100
+
+
+def test_a_layer_that_is_not_there_cannot_be_excluded():
+    with pytest.raises(UsageError, match="unknown layer 'conv9'"):
+        Quantize(exclude=("conv9",))(folded(), Resources(learning()))
+
+
+def test_the_largest_drop_is_met_by_layers_left_in_float_with_the_reason():
+    settings = {"images": 64, "target": "torch", "weight_bits": 3}
+    lost = Quantize(**settings, max_drop="100pp")(folded(), agreeing())
+    assert not lost.history[-1].refusals
+    result = Quantize(**settings, max_drop="10pp")(folded(), agreeing())
+    assert result.history[-1].refusals
+    assert all(
+        "for the largest drop: alone it moves the logits by" in left.reason for left in result.history[-1].refusals
+    )
+    validation = agreeing().data.validation
+    pixels, labels = next(validation.batches(96))
+    x = normalise(pixels, learning().spec.preprocessing)
+    with torch.no_grad():
+        tops = [100 * float((build(each)(x).argmax(1) == labels).double().mean()) for each in (lost, result)]
+    assert tops[0] < 90 <= tops[1]
+
+
+def test_a_largest_drop_that_cannot_be_met_says_how_near_it_came():
+    with pytest.raises(CompressError, match=r"a largest drop of 0 pp was asked for, and the least that was reached on"):
+        Quantize(images=64, target="torch", weight_bits=2, activation_bits=2, max_drop="0pp")(folded(), agreeing())
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_weights_that_make_infinities_are_refused(value):
+    weights = {name: tensor.clone() for name, tensor in folded().weights.items()}
+    weights["conv1.bias"][0] = value
+    with pytest.raises(CompressError, match="NaN or infinity"):
+        Quantize(images=16)(dataclasses.replace(folded(), weights=weights), Resources(learning()))
 
 
 def test_a_network_that_cannot_be_had_back_from_its_checkpoint_is_refused():

@@ -8,7 +8,7 @@ from compress.errors import UsageError
 from compress.quantize.graph import RANGES
 from compress.quantize.observers import OBSERVERS
 from compress.quantize.step import ObserverName, TargetName
-from compress.quantize.target import TARGETS, Kind, target
+from compress.quantize.target import RUN, TARGETS, Kind, scheme, target
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -41,3 +41,13 @@ def test_the_step_offers_every_target_and_every_observer():
 def test_an_unknown_target_lists_those_there_are():
     with pytest.raises(UsageError, match="unknown target 'onnxruntime': did you mean onnxruntime-cpu"):
         target("onnxruntime")
+
+
+def test_only_torch_is_simulated_and_has_other_integers():
+    made = scheme(target("torch"), 4, 6, "tensor")
+    assert (made.weights.low, made.weights.high, made.activations.high, made.weight_scales) == (-7, 7, 63, "tensor")
+    assert "torch" not in RUN
+    for name in RUN:
+        assert scheme(target(name)) == target(name)
+        with pytest.raises(UsageError, match="computes on 8 bits, with a scale for each output channel"):
+            scheme(target(name), weight_bits=4)
