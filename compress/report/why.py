@@ -38,7 +38,9 @@ class Explanation:
             return "nothing to compare: it was not timed against the baseline in one run"
         low, high = self.interval
         said = f"{show(self.expected, 'x')} by MACs, {show(self.measured, 'x')} measured ({show(low, 'x')} to {show(high, 'x')})"
-        return f"{said}: {'as its MACs say' if low <= self.expected <= high else 'less' if high < self.expected else 'more'}"
+        if low <= self.expected <= high or show(self.expected, "x") == show(self.measured, "x"):
+            return f"{said}: as its MACs say"
+        return f"{said}: {'less' if high < self.expected else 'more'}"
 
 
 def explain(report: Report) -> tuple[Explanation, ...]:
@@ -72,6 +74,6 @@ def terminal(found: Sequence[Explanation]) -> "Group":
 
 
 def _table(each: Explanation) -> tables.Table:
-    lines = [[finding.cause, finding.evidence, finding.remedy] for finding in each.findings]
+    lines = [[finding.cause, finding.evidence, finding.remedy] for finding in each.findings] or [["none found", "", ""]]
     where = f" ({each.conditions})" if each.conditions else ""
     return tables.table(f"{each.subject}{where}: {each.verdict}", ["Cause|", "What shows it|", "What to do|"], lines)

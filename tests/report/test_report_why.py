@@ -155,6 +155,12 @@ def test_a_candidate_that_was_not_timed_against_the_baseline_has_nothing_to_expl
     assert "it was not timed against the baseline" in explanation.verdict
 
 
+def test_a_file_against_itself_is_as_fast_as_its_macs_say_however_sharp_the_interval(tmp_path: Path) -> None:
+    explanation = replace(explained(tmp_path, profiled(half())), expected=1.0, measured=1.003, interval=(1.001, 1.005))
+    assert explanation.verdict.endswith("as its MACs say")
+    assert replace(explanation, measured=1.02, interval=(1.01, 1.03)).verdict.endswith("more")
+
+
 def test_the_document_holds_the_verdict_and_every_figure(tmp_path: Path) -> None:
     document = why.plain([explained(tmp_path, profiled(half()))])
     [explanation] = document["explanations"]
