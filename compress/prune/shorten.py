@@ -15,6 +15,7 @@ from compress.checkpoint import Checkpoint
 from compress.errors import CompressError
 from compress.macs import macs, parameters
 from compress.pipeline import Change, Resources
+from compress.progress import Progress, silent
 from compress.prune.allocation import CLOSE
 from compress.prune.blocks import bypass
 from compress.prune.calibration import batches
@@ -27,7 +28,7 @@ from compress.prune.schedules import SCHEDULES
 if TYPE_CHECKING:
     from compress.prune.step import Prune
 
-RANKED_ON = 256
+RANKED_ON = 128
 """Images on which blocks are told apart: all their logits count, so few are enough."""
 
 
@@ -52,9 +53,10 @@ class Blocks:
                 f"no residual block of this network can be removed: {reasons or 'it adds nothing to what its modules are given'}. "
                 "Remove channels instead."
             )
-        resources.need_data("prune")
         what, share = step.goal
-        order = ranked(network.to(resources.device), found, lambda: batches(resources, RANKED_ON, "prune"))
+        order = ranked(
+            network.to(resources.device), found, list(batches(resources, RANKED_ON, "prune")), resources.progress
+        )
         if what == "latency":
             self._names, note = self._by_latency(checkpoint, list(order), share)
         else:
@@ -108,13 +110,15 @@ def cost_in(what: str, input_shape: tuple[int, int, int]) -> Callable[[nn.Module
     return parameters if what == "parameters" else partial(macs, input_shape=input_shape)
 
 
-def ranked(network: nn.Module, blocks: Sequence[str], images: Callable[[], Iterable[Tensor]]) -> Iterator[str]:
+def ranked(
+    network: nn.Module, blocks: Sequence[str], images: Sequence[Tensor], progress: Progress = silent
+) -> Iterator[str]:
     """Blocks in the order to remove them: each time the one without which the logits are nearest to those of the whole network.
 
     Nearest by |f' - f| / |f| over all logits. A block's distance rather grows when others go, so one measured earlier is a bound
     from below: it is measured again only when it comes first.
     """
-    whole = _answers(network, images())
+    whole = _answers(network, images)
     if not whole.any():
         raise CompressError(
             "the network answers every image with zeros, so there is nothing to lose. Give a trained one."
@@ -127,9 +131,9 @@ def ranked(network: nn.Module, blocks: Sequence[str], images: Callable[[], Itera
             gone.append(blocks[place])
             yield blocks[place]
         else:
-            distance = float(
-                (_answers(bypass(twin(network), [*gone, blocks[place]]), images()) - whole).norm() / whole.norm()
-            )
+            shorter = bypass(twin(network), [*gone, blocks[place]])
+            distance = float((_answers(shorter, images) - whole).norm() / whole.norm())
+            progress("blocks", len(gone), len(blocks), f"without {blocks[place]}: {distance:.3f}")
             heapq.heappush(line, (distance if math.isfinite(distance) else math.inf, len(gone), place))
 
 

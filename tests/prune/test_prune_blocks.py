@@ -162,7 +162,7 @@ def test_each_time_the_block_goes_without_which_the_logits_are_nearest():
             return float((bypass(twin(network), names)(IMAGES) - whole).norm() / whole.norm())
 
         gone = []
-        for name in list(ranked(network, REMOVABLE, lambda: [IMAGES[:20], IMAGES[20:]]))[:3]:
+        for name in list(ranked(network, REMOVABLE, [IMAGES[:20], IMAGES[20:]]))[:3]:
             others = [other for other in REMOVABLE if other not in gone]
             assert name == min(others, key=lambda other: distance([*gone, other]))
             gone.append(name)
