@@ -19,6 +19,7 @@ from compress.build import build
 from compress.data.load import load
 from compress.data.normalise import normalise
 from compress.errors import CompressError, UsageError
+from compress.explain import explain
 from compress.export.onnx import export
 from compress.fold.step import Fold
 from compress.networks import UserNetwork
@@ -174,6 +175,8 @@ def test_a_prepared_checkpoint_is_data_and_the_same_network_when_read_again(tmp_
     again = files.load(tmp_path / "prepared.safetensors")
     assert again.fingerprint == before.fingerprint
     assert torch.equal(logits(again, given), logits(before, given))
+    shown = explain(tmp_path / "prepared.safetensors")
+    assert shown["precision"] == "fp32, training on the integers of onnxruntime-cpu"
     assert "prepared" not in document.plain(trained_before()[0].architecture)
 
 
