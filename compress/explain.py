@@ -65,7 +65,7 @@ def _masks(path: Path, header: Header) -> list[str]:
 def _line(number: int, record: Record) -> str:
     usual = _defaults(record.step)
     chosen = {
-        key: value for key, value in record.settings.items() if value not in (None, []) and value != usual.get(key)
+        key: value for key, value in record.settings.items() if value not in (None, [], {}) and value != usual.get(key)
     }
     settings = ", ".join(f"{key}={value}" for key, value in chosen.items())
     left = [f"left alone {refusal.layer}: {refusal.reason}" for refusal in record.refusals]
