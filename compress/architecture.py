@@ -65,6 +65,8 @@ class Prepared:
     step_sizes: Literal["observed", "learned"]
     norms: float
     ranges: float
+    weight_bits: int = 8
+    activation_bits: int = 8
 
 
 @dataclass(frozen=True, config=STRICT)

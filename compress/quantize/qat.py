@@ -15,11 +15,10 @@ from compress.data.fits import fits
 from compress.fold.structure import find_pairs, fold
 from compress.pipeline import Change, Resources
 from compress.quantize.ptq import finish, held
-from compress.quantize.qat_graph import ROUNDINGS, around, folded_calls, insert
+from compress.quantize.qat_graph import ROUNDINGS, around, folded_calls, insert, scheme_of
 from compress.quantize.qat_rounding import Rounding, roundings
 from compress.quantize.sequence import operators, trace
 from compress.quantize.step import batches, distance
-from compress.quantize.target import target
 from compress.train.loop import copy as state_of
 
 if TYPE_CHECKING:
@@ -37,7 +36,16 @@ def prepare(step: "PrepareQAT", checkpoint: Checkpoint, resources: Resources) ->
     shape = checkpoint.architecture.input_shape
     pairs, refusals = find_pairs(network, shape)
     traced = folded_calls(network, pairs, shape)
-    prepared = Prepared(step.target, operators(traced), pairs, step.step_sizes, step.norms, step.ranges)
+    prepared = Prepared(
+        step.target,
+        operators(traced),
+        pairs,
+        step.step_sizes,
+        step.norms,
+        step.ranges,
+        step.weight_bits,
+        step.activation_bits,
+    )
     found = around(network, traced, prepared).eval()
     count = min(step.images, len(data.calibration))
     _calibrate(found, batches(data, count, step.batch, set(), resources.progress))
@@ -62,8 +70,7 @@ def convert(checkpoint: Checkpoint, resources: Resources) -> Change:
         weights=fold(own, plain, prepared.folded),
     )
     traced = trace(build(floating, resources.user), checkpoint.architecture.input_shape)
-    wanted = target(prepared.target)
-    result = finish(_with_ranges(traced, trained, prepared), traced, wanted)
+    result = finish(_with_ranges(traced, trained, prepared), traced, scheme_of(prepared))
     after = held(floating, result)
     images = torch.randn(CHECKED, *checkpoint.architecture.input_shape, generator=torch.Generator().manual_seed(0))
     apart = distance(images, trained, result.reference, build(after, resources.user))
@@ -88,7 +95,7 @@ def _calibrate(network: fx.GraphModule, images: Iterable[Tensor]) -> None:
 
 def _with_ranges(traced: fx.GraphModule, trained: fx.GraphModule, prepared: Prepared) -> fx.GraphModule:
     """The folded graph with the roundings of the trained one."""
-    found = insert(copy.deepcopy(traced), target(prepared.target), prepared.step_sizes)
+    found = insert(copy.deepcopy(traced), prepared)
     for nodes, rounding in zip(roundings(found).values(), _roundings(trained), strict=True):
         for node in nodes:
             found.set_submodule(str(node.target), rounding)

@@ -28,15 +28,22 @@ from compress.fold.structure import strip
 from compress.quantize.bias import weight_floor
 from compress.quantize.qat_rounding import Rounding, RoundingPlacement, roundings
 from compress.quantize.sequence import BIAS, KINDS, arguments, attribute, calls, operators, put_argument, trace
-from compress.quantize.target import Target, target
+from compress.quantize.target import Target, scheme, target
 
 ROUNDINGS = "quantization"
 """The module that holds the roundings, in the order of the calls."""
 
 
-def insert(traced: fx.GraphModule, wanted: Target, step_sizes: str) -> fx.GraphModule:
+def scheme_of(prepared: Prepared) -> Target:
+    """The integers that a network is prepared for."""
+    return scheme(target(prepared.target), prepared.weight_bits, prepared.activation_bits)
+
+
+def insert(traced: fx.GraphModule, prepared: Prepared) -> fx.GraphModule:
     """A traced graph with roundings in it that have seen nothing; `traced` becomes it."""
-    found: fx.GraphModule = prepare_qat_pt2e(traced, RoundingPlacement(wanted, step_sizes == "learned"))
+    found: fx.GraphModule = prepare_qat_pt2e(
+        traced, RoundingPlacement(scheme_of(prepared), prepared.step_sizes == "learned")
+    )
     for rounding, nodes in roundings(found).items():
         if rounding.ch_axis is not None:
             rounding.size(attribute(found, cast(fx.Node, nodes[0].args[0])).shape[rounding.ch_axis])
@@ -66,8 +73,7 @@ def folded_calls(
 
 def around(network: nn.Module, traced: fx.GraphModule, prepared: Prepared) -> fx.GraphModule:
     """What `prepare` gives, of the `folded_calls`; the network's modules become part of it."""
-    wanted = target(prepared.target)
-    found = insert(traced, wanted, prepared.step_sizes)
+    found = insert(traced, prepared)
     network.add_module(ROUNDINGS, nn.ModuleList(roundings(found)))
     for number, nodes in enumerate(roundings(found).values()):
         for node in nodes:
@@ -75,7 +81,7 @@ def around(network: nn.Module, traced: fx.GraphModule, prepared: Prepared) -> fx
     graph_module = _with_all_of(network, found)
     norms = {f"{layer}.weight": norm for layer, norm in prepared.folded}
     for call in calls(graph_module):
-        _unfold(call, network, norms, wanted)
+        _unfold(call, network, norms, scheme_of(prepared))
     for node in reversed(graph_module.graph.nodes):
         if node.op in ("get_attr", "call_module") and not node.users:
             graph_module.graph.erase_node(node)

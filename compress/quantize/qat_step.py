@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from compress.checkpoint import Checkpoint
+from compress.errors import UsageError
 from compress.pipeline import (
     PREPARED,
     QUANTIZED,
@@ -20,6 +21,7 @@ from compress.pipeline import (
     steps_folder,
 )
 from compress.quantize.step import TargetName
+from compress.quantize.target import scheme, target
 from compress.train.step import Train
 
 TRAINING = Train(rate=3e-4, warmup=0.1, distillation=0.9)
@@ -38,6 +40,10 @@ class PrepareQAT(Step):
 
     target: TargetName = "onnxruntime-cpu"
     """The runtime the network is meant for; it decides which numbers become integers, and of which kind."""
+    weight_bits: int = Field(default=8, ge=2, le=8)
+    """Bits of a weight; others than 8 for the target torch alone, which simulates."""
+    activation_bits: int = Field(default=8, ge=2, le=8)
+    """Bits of an activation, likewise."""
     step_sizes: Literal["observed", "learned"] = "observed"
     """Where scales come from: the ranges that are met; or the gradient, as a weight's does (LSQ)."""
     norms: float = Field(default=0.3, ge=0, le=1)
@@ -48,6 +54,14 @@ class PrepareQAT(Step):
     """Calibration images to start the ranges from."""
     batch: int = Field(default=64, ge=1)
     """Images at a time."""
+
+    @model_validator(mode="after")
+    def _scheme(self) -> Self:
+        try:
+            scheme(target(self.target), self.weight_bits, self.activation_bits)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     def apply(self, checkpoint: Checkpoint, resources: Resources) -> Change:
         """Prepare; raises CompressError where the calibration images are of no use or the network cannot be followed."""

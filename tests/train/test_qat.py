@@ -137,6 +137,17 @@ def test_what_was_trained_is_what_is_converted_bit_for_bit(target, step_sizes):
     assert not torch.equal(logits(before, given), logits(trained_before()[0], given))
 
 
+def test_four_bits_are_trained_and_converted_just_so():
+    start, given = prepared(target="torch", weight_bits=4)
+    before = TRAIN.model_copy(update={"epochs": 1})(start, given)
+    after = ConvertQAT()(before, given)
+    assert torch.equal(logits(before, given), logits(after, given))
+    weights = [edge for edge in after.architecture.quantization.edges if edge.tensor]
+    assert {(edge.low, edge.high) for edge in weights} == {(-7, 7)}
+    with pytest.raises(ValueError, match="computes on 8 bits"):
+        PrepareQAT(weight_bits=4)
+
+
 def test_a_symmetric_range_of_what_is_never_negative_starts_at_zero_in_both():
     """With FusedMovingAvgObsFakeQuantize one of them had zero point -127 and half the scale."""
     before, _ = trained("tensorrt", "observed")
