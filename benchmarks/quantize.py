@@ -10,6 +10,7 @@ machine: all rows of a network are timed against each other in one interleaved r
 import argparse
 import contextlib
 import dataclasses
+import importlib
 import io
 import json
 import statistics
@@ -250,6 +251,8 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=["resnet20", "resnet56"])
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    for module in ("compress.quantize.draft", "onnxruntime.quantization"):
+        importlib.import_module(module)  # the seconds of a row are those after imports
     data = load(asked.data)
     networks = [measure(network, asked.weights, data, asked.keep) for network in asked.networks]
     found = {"networks": networks, "environment": document.plain(environment(1))}

@@ -32,6 +32,7 @@ KINDS: dict[Any, Kind] = {
     operator.getitem: "split",
     A.view.default: "reshape",
     A.reshape.default: "reshape",
+    A._unsafe_view.default: "reshape",
     A.flatten.using_ints: "reshape",
     A.squeeze.dims: "reshape",
     A.permute.default: "reshape",
