@@ -211,7 +211,7 @@ def shares(found: Sensitivity, sizes: Mapping[str, float], share: float, largest
         pieces += [((c2 - c1) / ((s2 - s1) * size), part, s2 - s1) for (s1, c1), (s2, c2) in pairwise(hull)]
     given, left = dict.fromkeys(sizes, 0.0), share * sum(sizes.values())
     for _, part, width in sorted(pieces):
-        taken = min(width, left / sizes[part])
+        taken = min(width, max(0.0, left) / sizes[part])  # what is left may be rounded to just below nothing
         given[part] += taken
         left -= taken * sizes[part]
     return given
