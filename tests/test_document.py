@@ -9,7 +9,7 @@ from compress.architecture import Architecture
 from compress.errors import CompressError
 
 VALUE = Architecture(
-    "compress", "resnet20", {"num_classes": 10}, (3, 32, 32), {"conv1": (3, 16)}, folded=(("conv1", "bn1"),)
+    "compress", "resnet20", {"num_classes": 10}, (3, 32, 32), widths={"conv1": (3, 16)}, folded=(("conv1", "bn1"),)
 )
 
 

@@ -2,10 +2,10 @@ import copy
 import gc
 import re
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import MODELS
 from digits_like import base, resources
 from pydantic import ValidationError
 from random_cnn import random_cnn
@@ -197,7 +197,7 @@ def test_random_networks_answer_no_worse_than_with_recalibration(seed):
 
 
 def test_a_trained_network_keeps_more_than_with_recalibration_and_says_so():
-    digits = files.load(MODELS / "digits.safetensors")
+    digits = files.load(Path(__file__).parents[2] / "models" / "digits.safetensors")
     data = load_for(digits.architecture, digits.dataset, "digits").learning
     pixels, labels = next(data.validation.batches(len(data.validation)))
     seen, whole = normalise(pixels, data.spec.preprocessing), build(digits)
