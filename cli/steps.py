@@ -11,10 +11,12 @@ from click.core import ParameterSource
 
 from compress import checkpoint as files
 from compress.errors import UsageError
+from compress.measured import runtime_of
 from compress.pipeline import Resources, Step, partial_of, steps_folder
 from compress.recipe import step_class
 
 from . import options, output
+from .quantize_file import quantize_file
 from .resources import gather
 
 EXAMPLES = {
@@ -24,6 +26,11 @@ EXAMPLES = {
     "fold": "compress fold recovered.safetensors -o folded.safetensors",
     "quantize": "compress quantize folded.safetensors --data digits --target onnxruntime-cpu -o int8.safetensors",
 }
+
+MORE = {
+    "quantize": "An ONNX file of any tool is quantized by onnxruntime's quantizer to an ONNX file for the same targets (--target, --images, --batch, --exclude).\n\n    "
+}
+"""What a command does besides its step."""
 
 TEACHER = click.option("--teacher", type=options.FILE, help="Checkpoint whose answers the distillation follows.")
 FIND_RATE = click.option(
@@ -61,6 +68,9 @@ def _command(name: str) -> click.Command:
     ) -> None:
         from compress.device import is_first
 
+        if name == "quantize" and runtime_of(checkpoint) == "onnxruntime":
+            quantize_file(checkpoint, output_file, data, data_folder, calibration, threads, as_json, values)
+            return
         made = _made(step, values, qat)
         options.refuse_overwriting(output_file, checkpoint)
         with output.progress(as_json) as progress:
@@ -83,7 +93,7 @@ def _command(name: str) -> click.Command:
         if is_first():
             output.result(plain, human, as_json)
 
-    command.__doc__ = f"{step.__doc__}\n\n    Example: {EXAMPLES[name]}"
+    command.__doc__ = f"{step.__doc__}\n\n    {MORE.get(name, '')}Example: {EXAMPLES[name]}"
     decorators: list[Callable[[Any], Any]] = [
         rich_click.command(name),
         click.argument("checkpoint", type=options.FILE),

@@ -80,17 +80,20 @@ def compare_files(
     return Recording((dataclasses.replace(entry, parity=(hop,)),))
 
 
-def data_of(path: Path, name: str, folder: Path | None = None) -> "Data":
-    """A data set as the network in a file is to be shown it: preprocessed and cut as the file says."""
+def data_of(path: Path, name: str, folder: Path | None = None, calibration: Path | None = None) -> "Data":
+    """A data set as the network in a file is to be shown it: preprocessed and cut as the file says.
+
+    `calibration` is a folder of images that takes the place of the calibration split.
+    """
     from compress import checkpoint
     from compress.data.load import load, load_for
     from compress.export.artifact import read_sidecar, sidecar
 
     if path.suffix in BY_SUFFIX:
         spec = read_sidecar(path).dataset if sidecar(path).exists() else None
-        return load(name, folder, spec.split_seed if spec else 0, None, spec.preprocessing if spec else None)
+        return load(name, folder, spec.split_seed if spec else 0, calibration, spec.preprocessing if spec else None)
     described = checkpoint.header(path).description
-    return load_for(described.architecture, described.dataset, name, folder)
+    return load_for(described.architecture, described.dataset, name, folder, calibration)
 
 
 def _claim(before: Entry, after: Entry) -> "Kind":

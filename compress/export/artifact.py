@@ -25,11 +25,11 @@ FileWord = Annotated[str, pydantic.Field(pattern=r"^[^/\\]+$")]
 class Artifact:
     """A file some runtime can load, and where it comes from.
 
-    `source` is the fingerprint of the checkpoint, `network` its architecture's title, `target` what an INT8
-    file was quantized for. `input_shape` is (channels, height, width), `macs` counts one image. `dataset`
+    `source` is the fingerprint of the checkpoint, or the digest of the ONNX file where there is none; `network` its
+    architecture's title, `target` what an INT8 file was quantized for. `input_shape` is (channels, height, width), `macs` counts one image. `dataset`
     carries what is done to an image before the network sees it. `tools` are the versions that wrote the file.
     `parts` are the files beside it that it is not whole without, each with its digest; `size_bytes` counts them.
-    `settings` say how it was made, and `kept` the layers that stay FP32 in half precision. `sparsity` is the
+    `settings` say how it was made, and `kept` the layers that stay FP32 where others do not. `sparsity` is the
     share of the checkpoint's weights that are zero, in per cent.
     """
 

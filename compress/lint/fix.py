@@ -63,9 +63,10 @@ def repair(content: bytes, target: Target, images: Images | None = None, ignore:
         return Repaired(content, (), lint(content, target, ignore))
     if images is None:
         session = OnnxSession(content, optimise=False)
-        shape = (session.batch or IMAGES, *session.input_shape)
+        size = session.batch or IMAGES
+        shape = (-(-IMAGES // size) * size, *session.input_shape)
         images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    ideal = OnnxSession(_unrounded(content), optimise=False)(images)
+    ideal = _answers(_unrounded(content), images)
     spread = float(np.linalg.norm(ideal - ideal.mean(axis=0)))
     if not spread > EXACT * float(np.linalg.norm(ideal)):
         raise CompressError(
@@ -76,19 +77,26 @@ def repair(content: bytes, target: Target, images: Images | None = None, ignore:
     def far(one: Logits, other: Logits) -> float:
         return float(np.linalg.norm(one - other)) / spread
 
-    repairs, logits = [], OnnxSession(content, optimise=False)(images)
+    repairs, logits = [], _answers(content, images)
     for rule in rules:
         model = read(content)
         nodes = REPAIRS[rule](model, target)
         if nodes:
             changed = _write(model)
-            answers = OnnxSession(changed, optimise=False)(images)
+            answers = _answers(changed, images)
             before, after = far(logits, ideal), far(answers, ideal)
             kept = far(answers, logits) <= EXACT or (rule in ROUNDS and after <= before * GROWTH)
             repairs.append(Repair(rule, nodes, before, after, kept))
             content, logits = (changed, answers) if kept else (content, logits)
     OnnxSession(content)  # the proof runs without ONNX Runtime's rewriting; deployed, it is rewritten
     return Repaired(content, tuple(repairs), lint(content, target, ignore))
+
+
+def _answers(content: bytes, images: Images) -> Logits:
+    """The logits as the graph is written, as many images at a time as it takes."""
+    session = OnnxSession(content, optimise=False)
+    size = session.batch or len(images)
+    return np.concatenate([session(images[start : start + size]) for start in range(0, len(images), size)])
 
 
 def _unrounded(content: bytes) -> bytes:

@@ -14,11 +14,8 @@ from torch import Tensor
 from torchao.quantization.pt2e.observer import UniformQuantizationObserverBase
 
 from compress.errors import CompressError
+from compress.quantize.calibration import NOT_FINITE
 
-NOT_FINITE = (
-    "calibration met NaN or infinity inside the network, and no integer stands for those. "
-    "Look at the calibration images, and at the network's answers before quantizing."
-)
 BINS = 2**13
 """Bins from -limit to limit; at least a quarter of them lie between zero and the value furthest from it."""
 SMALLEST = -100

@@ -14,7 +14,8 @@ from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 from compress.errors import CompressError
 from compress.quantize.bias import weight_floor
-from compress.quantize.histogram import NOT_FINITE, Counted, entropy, least_squares, percentile
+from compress.quantize.calibration import NOT_FINITE
+from compress.quantize.histogram import Counted, entropy, least_squares, percentile
 from compress.quantize.sequence import BIAS, KINDS, arguments, attribute, calls
 from compress.quantize.target import Integers, WeightScales
 

@@ -14,11 +14,12 @@ from compress.checkpoint import Checkpoint
 from compress.data.fits import fits
 from compress.fold.structure import find_pairs, fold
 from compress.pipeline import Change, Resources
+from compress.quantize.calibration import batches
 from compress.quantize.ptq import finish, held
 from compress.quantize.qat_graph import ROUNDINGS, around, folded_calls, insert, scheme_of
 from compress.quantize.qat_rounding import Rounding, roundings
 from compress.quantize.sequence import operators, trace
-from compress.quantize.step import batches, distance
+from compress.quantize.step import distance
 from compress.train.loop import copy as state_of
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """The step that quantizes after training, from ranges seen on calibration images."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -10,14 +10,13 @@ from pydantic import Field, field_validator, model_validator
 from compress.checkpoint import Checkpoint
 from compress.errors import CompressError, UsageError, unknown
 from compress.pipeline import FOLDED, QUANTIZED, UNPREPARED, UNQUANTIZED, Change, Condition, Resources, Step
-from compress.progress import Progress, silent
 from compress.quantity import parse
+from compress.quantize.calibration import batches, calibrated
 from compress.quantize.target import SIMULATED, Target, WeightScales, scheme, target
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compress.data.splits import LearningData
     from compress.quantize.draft import Draft
 
 TargetName = Literal["onnxruntime-cpu", "openvino", "tensorrt", "torch"]
@@ -111,23 +110,9 @@ class Quantize(Step):
         images = next(batches(data, min(count, self.batch), self.batch, labels))
         apart = distance(images, network, made.quantized, build(after, resources.user))
 
-        notes = [SIMULATED] * wanted.simulated + self._calibrated(data, count, labels, result.silent) + gained
+        notes = [SIMULATED] * wanted.simulated + calibrated(data, self.images, count, labels, result.silent) + gained
         figures = {"logit_distance": (apart,), **figures}
         return Change(after.architecture, after.weights, result.refusals, tuple(notes), figures)
-
-    def _calibrated(self, data: "LearningData", count: int, labels: set[int], silent: int) -> list[str]:
-        """What there is to say of the calibration images."""
-        notes = [f"calibrated on {count} images"]
-        if count < self.images:
-            notes.append(f"{self.images} calibration images were asked for, and there are no more than {count}")
-        absent = [name for label, name in enumerate(data.spec.classes) if label not in labels]
-        if absent and data.calibration.labelled:
-            notes.append(
-                f"no calibration image of {len(absent)} of the {len(data.spec.classes)} classes: {', '.join(absent[:3])}"
-            )
-        if silent:
-            notes.append(f"{silent} activations were zero for every calibration image, and will stay so")
-        return notes
 
     def _repaired(
         self, first: "Draft", checkpoint: Checkpoint, resources: Resources
@@ -179,31 +164,6 @@ def _left(network: "nn.Module", exclude: tuple[str, ...]) -> dict[str, str]:
             raise unknown("layer", name, modules)
     inside = tuple(f"{prefix}." for prefix in exclude)
     return {name: "it was excluded" for name in modules if name in exclude or name.startswith(inside)}
-
-
-def batches(
-    data: "LearningData", count: int, size: int, labels: set[int], progress: Progress = silent
-) -> "Iterator[Tensor]":
-    """The first `count` calibration images, normalised, their labels put into `labels`.
-
-    Raises CompressError at the end where they show nothing.
-    """
-    import numpy as np
-
-    from compress.data.normalise import normalise
-
-    done, varied = 0, False
-    for images, given in data.calibration.batches(size, np.arange(count)):
-        varied = varied or bool((images.amax((2, 3)) > images.amin((2, 3))).any())
-        labels.update(given.tolist())
-        yield normalise(images, data.spec.preprocessing)
-        done += len(images)
-        progress("calibrate", done, count, "")
-    if not varied:
-        raise CompressError(
-            f"the {count} calibration images show nothing: each is of one colour throughout, or there are none. "
-            "Ranges chosen from them would be useless; give images like those the network will see."
-        )
 
 
 def distance(images: "Tensor", network: "nn.Module", reference: "nn.Module", rebuilt: "nn.Module") -> float:
