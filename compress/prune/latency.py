@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compress.checkpoint import Checkpoint
+from compress.errors import UsageError
 from compress.export import export
 from compress.fold.step import Fold
 from compress.interleave import NOISY, Clock, Effort, interleave
@@ -19,6 +20,7 @@ from compress.pipeline import Resources
 from compress.quantity import show
 from compress.quantize.step import Quantize
 from compress.runtime import open_session
+from compress.train.distributed import processes
 
 if TYPE_CHECKING:
     from compress.prune.step import Prune
@@ -43,11 +45,17 @@ class Stopwatch:
     """Times checkpoints against the one it is made with, in the runtime and under the conditions that a step names.
 
     Sides alternate in random order, so that what slows the machine slows both; the files lie in a temporary folder.
+    Raises UsageError where torchrun started several processes, each of which would measure another time.
     """
 
     def __init__(
         self, step: "Prune", dense: Checkpoint, resources: Resources, clock: Clock = time.perf_counter_ns
     ) -> None:
+        if processes() > 1:
+            raise UsageError(
+                f"{processes()} processes were started, and each would measure another latency and prune another network. "
+                "Prune in one process, and train the result with torchrun."
+            )
         self._step, self._resources, self._clock = step, resources, clock
         self._folder = tempfile.TemporaryDirectory(prefix="compress-")
         self._dense = self._deployed(dense, "dense")

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from compress.checkpoint import Checkpoint
 from compress.pipeline import UNFOLDED, UNPREPARED, UNQUANTIZED, Change, Condition, Resources
 from compress.prune.gradual import GRADUAL, Gradual
-from compress.quantize.step import TargetName
+from compress.quantize.step import RunName
 from compress.quantize.target import TARGETS
 
 MULTIPLE = 8
@@ -41,7 +41,7 @@ class Prune(Gradual):
     """Images at a time when latency is measured."""
     timing_threads: int = Field(default=1, ge=1)
     """Processor threads the runtime has then."""
-    target: TargetName | None = None
+    target: RunName | None = None
     """Where INT8 will run: gives `round_to`, and latency is measured in INT8."""
     criterion: Literal["l1", "l2", "fpgm", "bn-scale", "taylor", "activation", "random"] = "l2"
     """What tells which channels are worth least: their weights, or what the loss (taylor) or the next layers make of them."""
@@ -91,6 +91,21 @@ class Prune(Gradual):
         return self
 
     @model_validator(mode="after")
+    def _target_counts(self) -> Self:
+        if self.target is None:
+            return self
+        if self.structure == "blocks" and self.latency is None:
+            raise ValueError(
+                "target gives the multiple of channels, and the INT8 that latency is measured in: leave it out"
+            )
+        if self.latency is not None and not self.target.startswith(self.runtime):
+            raise ValueError(
+                f"latency is to be measured in {self.runtime}, and the INT8 for {self.target} is meant for another runtime: "
+                "give the runtime that target names"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _reconstruct_decides(self) -> Self:
         if self.reconstruct and (self.criterion != "l2" or self.allocation != "uniform"):
             raise ValueError(
@@ -100,6 +115,8 @@ class Prune(Gradual):
 
     @model_validator(mode="after")
     def _rounds_fit(self) -> Self:
+        if self.schedule not in GRADUAL and self._chosen(("rounds",)):
+            raise ValueError(f"rounds are of a schedule, {' or '.join(GRADUAL)}: give one, or leave rounds out")
         if self.schedule in GRADUAL and self.epochs < self.rounds:
             raise ValueError(f"{self.rounds} rounds are each trained: give at least as many epochs, or fewer rounds")
         return self

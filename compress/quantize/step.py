@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from compress.quantize.draft import Draft
 
-TargetName = Literal["onnxruntime-cpu", "openvino", "tensorrt", "torch"]
+RunName = Literal["onnxruntime-cpu", "openvino", "tensorrt"]
+TargetName = Literal[RunName, "torch"]
 ObserverName = Literal["min-max", "moving-average", "percentile", "mse", "entropy"]
 
 

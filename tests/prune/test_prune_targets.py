@@ -13,7 +13,7 @@ from test_prune_step import resources as noise
 
 from compress import checkpoint as files
 from compress.build import build
-from compress.errors import CompressError
+from compress.errors import CompressError, UsageError
 from compress.export.artifact import read_sidecar
 from compress.interleave import Effort
 from compress.interval import Interval
@@ -24,6 +24,7 @@ from compress.prune.latency import Stopwatch, Timing
 from compress.prune.narrow import remove
 from compress.prune.sensitivity import measure, shares
 from compress.prune.step import Prune
+from compress.quantize.target import RUN, TARGETS
 from compress.sensitivity import beside
 
 DIGITS = (1, 32, 32)
@@ -67,6 +68,29 @@ def test_the_multiple_of_a_target_is_said():
         size % 16 == 0 for layer, sizes in pruned.architecture.widths.items() for size in sizes if ".conv" in layer
     )
     assert "multiples of 16 stay, which onnxruntime-cpu computes anyway" in pruned.history[-1].notes[0]
+    finer = Prune(macs=0.7, target="onnxruntime-cpu", round_to=4, recalibrate=False)(checkpoint())
+    assert "computes anyway" not in finer.history[-1].notes[0]
+
+
+def test_targets_are_those_with_a_runtime_that_computes_on_integers():
+    for name in RUN:
+        assert Prune(macs=0.5, target=name).multiple == TARGETS[name].round_to
+    with pytest.raises(ValidationError, match="'onnxruntime-cpu', 'openvino' or 'tensorrt'"):
+        Prune(macs=0.5, target="torch")
+
+
+def test_int8_is_timed_in_the_runtime_it_is_meant_for():
+    assert Prune(latency=0.5, target="openvino", runtime="openvino").target == "openvino"
+    with pytest.raises(
+        ValidationError, match="measured in onnxruntime, and the INT8 for tensorrt is meant for another"
+    ):
+        Prune(latency=0.5, target="tensorrt")
+
+
+def test_several_processes_cannot_prune_by_latency(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="each would measure another latency and prune another network"):
+        Prune(latency=0.5, recalibrate=False)(checkpoint())
 
 
 @pytest.mark.parametrize("field", [{"runtime": "openvino"}, {"batch": 64}, {"timing_threads": 2}])
@@ -173,6 +197,15 @@ def test_sensitivity_decides_how_much_each_group_gives(tmp_path, target):
         assert macs(build(pruned), DIGITS) / macs(network, DIGITS) == pytest.approx(0.5, abs=0.02)
     uniform = Prune(**{target: 0.5}, round_to=1, recalibrate=False)(base())
     assert pruned.architecture.widths != uniform.architecture.widths
+
+
+def test_a_higher_ratio_measured_with_the_command_can_be_asked_for(tmp_path):
+    files.save(base(), tmp_path / "base.safetensors")
+    given = dataclasses.replace(resources(), source=tmp_path / "base.safetensors")
+    measure(base(), given, "channels", "l2", ratios=(0.5, 0.9), path=beside(given.source, "channels"))
+    step = Prune(channel_ratio=0.89, allocation="sensitivity", round_to=1, recalibrate=False)
+    removed = step(base(), given).history[-1].notes[0].split()
+    assert int(removed[0]) / int(removed[2]) == pytest.approx(0.89, abs=0.02)
 
 
 def test_no_group_gives_more_than_its_sensitivity_was_measured_at():

@@ -7,7 +7,7 @@ import pytest
 from compress.errors import UsageError
 from compress.quantize.graph import RANGES
 from compress.quantize.observers import OBSERVERS
-from compress.quantize.step import ObserverName, TargetName
+from compress.quantize.step import ObserverName, RunName, TargetName
 from compress.quantize.target import RUN, TARGETS, Kind, scheme, target
 
 
@@ -35,6 +35,7 @@ def test_weights_have_no_zero_point_for_any_target():
 
 def test_the_step_offers_every_target_and_every_observer():
     assert set(get_args(TargetName)) == set(TARGETS)
+    assert set(get_args(RunName)) == set(RUN)
     assert set(get_args(ObserverName)) == set(OBSERVERS)
 
 
