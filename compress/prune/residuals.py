@@ -59,8 +59,10 @@ def find_blocks(
     seen = _Watching(traced, {block.source for block in blocks.values()}).watch(images)
     for name, block in blocks.items():
         x = seen[block.source]
-        if any(name == prefix or name.startswith(f"{prefix}.") for prefix in exclude):
+        if any(f"{name}.".startswith(f"{other}.") for other in exclude):
             reasons[name] = "it was excluded"
+        elif inside := [other for other in exclude if other.startswith(f"{name}.")]:
+            reasons[name] = f"{inside[0]} in it was excluded"
         elif not torch.equal(block.rest(x.clone()), x):
             reasons[name] = "without its branch it still changes what it is given"
     reasons |= _failing(network, [name for name in blocks if name not in reasons], images)

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 RANKED_ON = 128
 """Images on which blocks are told apart: all their logits count, so few are enough."""
-
-
 NAMES = {"macs": "MACs", "parameters": "parameters", "latency": "time"}
 """What each target is a share of."""
 
@@ -150,7 +148,7 @@ def _by_cost(
     what: str,
     shape: tuple[int, int, int],
 ) -> tuple[list[str], str]:
-    """The first blocks of `order` without which a share `share` of a cost is left, or up to `CLOSE` more."""
+    """The first blocks of `order`, one at least, without which a share `share` of a cost is left, or up to `CLOSE` more."""
     cost = cost_in(what, shape)
 
     def left(names: Sequence[str]) -> float:
@@ -158,7 +156,7 @@ def _by_cost(
 
     if left(blocks) > share + CLOSE:
         raise _unreachable(share, what, left(blocks), len(blocks))
-    names: list[str] = []
+    names = [next(order)]
     while left(names) > share + CLOSE:
         names.append(next(order))
     return names, f"{left(names):.3f} of the {NAMES[what]} kept"
@@ -166,6 +164,7 @@ def _by_cost(
 
 def _unreachable(share: float, what: str, least: float, count: int) -> CompressError:
     return CompressError(
-        f"a share of {share:g} of the {NAMES[what]} was asked for, and {least:.3f} is the least there is without all {count} "
-        f"blocks that can go: ask for {math.ceil(least * 100) / 100:.2f}, and prune channels of the result."
+        f"a share of {share:g} of the {NAMES[what]} was asked for, and {least:.3f} is the least there is without "
+        f"{f'all {count} blocks' if count > 1 else 'the one block'} that can go: ask for {math.ceil(least * 100) / 100:.2f}, "
+        "and prune channels of the result."
     )

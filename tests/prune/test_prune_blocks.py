@@ -126,6 +126,14 @@ def test_a_block_goes_only_where_the_identity_does_what_is_left_of_it():
     }
 
 
+def test_a_block_stays_with_what_is_excluded_in_it():
+    found, refusals = find_blocks(build(checkpoint()), SHAPE, ("layer1.0.conv1", "layer2"))
+    assert found == ("layer1.1", "layer1.2", "layer3.1", "layer3.2")
+    reasons = {refusal.layer: refusal.reason for refusal in refusals}
+    assert reasons["layer1.0"] == "layer1.0.conv1 in it was excluded"
+    assert reasons["layer2.1"] == "it was excluded"
+
+
 def test_a_block_the_network_looks_into_is_refused():
     found, (refusal, *_) = find_blocks(Named().eval(), (4, 8, 8))
     assert found == ()
@@ -258,6 +266,11 @@ def test_blocks_recalibrated_have_other_statistics_and_the_same_weights():
     assert all("running_" in name or name.endswith("num_batches_tracked") for name in changed)
 
 
+def test_a_block_goes_also_where_nearly_all_is_to_stay():
+    shorter = shortened(checkpoint(), macs=0.995)
+    assert len(shorter.architecture.removed) == 1
+
+
 def test_a_share_out_of_reach_ends_with_the_nearest():
     with pytest.raises(
         CompressError,
@@ -272,6 +285,8 @@ def test_a_network_without_blocks_says_so():
         shortened(checkpoint("squeezenet1_1", "torchvision", (3, 64, 64)), macs=0.5)
     with pytest.raises(CompressError, match=r"no residual block .*layer\d\.\d: it was excluded"):
         shortened(checkpoint(), macs=0.5, exclude=("layer1", "layer2", "layer3"))
+    with pytest.raises(CompressError, match=r"least there is without the one block that can go"):
+        shortened(checkpoint(), macs=0.5, exclude=("layer1", "layer2", "layer3.1"))
     with pytest.raises(UsageError, match="unknown module 'layer9'"):
         shortened(checkpoint(), macs=0.5, exclude=("layer9",))
 
@@ -289,6 +304,7 @@ def test_ranking_blocks_needs_images():
         ({"macs": 0.5, "allocation": "global"}, "allocation is about channels"),
         ({"macs": 0.5, "round_to": 16}, "round_to is about channels"),
         ({"macs": 0.5, "largest": 0.5}, "largest is about channels"),
+        ({"macs": 0.5, "target": "tensorrt"}, "target gives the multiple of channels"),
     ],
 )
 def test_settings_of_channels_are_refused_for_blocks(fields, words):
