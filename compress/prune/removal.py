@@ -73,6 +73,11 @@ class Channels:
     def __init__(self, step: "Prune", checkpoint: Checkpoint, resources: Resources) -> None:
         self._step, self._resources, self._checkpoint = step, resources, checkpoint
         self._bounds = Bounds(step.multiple, step.largest)
+        if step.reconstruct and checkpoint.architecture.masked:
+            raise CompressError(
+                f"reconstruct would fill the zeros that sparsify left in {', '.join(checkpoint.architecture.masked[:3])}, and "
+                "they are to stay. Prune the checkpoint before it and sparsify the result, or leave reconstruct out."
+            )
         self._pool = pool = self._survey(checkpoint)
         if not pool.scores:
             reasons = "; ".join(f"{refusal.layer}: {refusal.reason}" for refusal in pool.refusals[:3])
@@ -85,7 +90,8 @@ class Channels:
             )
         self._wanted = {title: (group, counts[group]) for title, group in pool.titles.items()}
         groups, channels = pool.whole
-        computed = f"; multiples of {step.multiple} stay, which {step.target} computes anyway" * bool(step.target)
+        given = step.target is not None and step.round_to is None
+        computed = f"; multiples of {step.multiple} stay, which {step.target} computes anyway" * given
         self._notes = (
             f"{sum(counts.values())} of {channels} channels removed, from {sum(map(bool, counts.values()))} of {groups} "
             f"groups; at most {step.largest:.0%} of any one{computed}",

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import gc
 import re
 import weakref
@@ -239,6 +240,15 @@ def test_excluded_layers_keep_their_weights():
 def test_what_reconstruct_decides_itself_cannot_be_given(given):
     with pytest.raises(ValidationError, match="leave out criterion and allocation"):
         Prune(macs=0.5, reconstruct=True, **given)
+
+
+def test_zeros_that_are_to_stay_are_not_filled():
+    start = base()
+    sparse = dataclasses.replace(start, architecture=dataclasses.replace(start.architecture, masked=("conv1",)))
+    with pytest.raises(
+        CompressError, match=r"would fill the zeros that sparsify left in conv1.* Prune the checkpoint before it"
+    ):
+        Prune(macs=0.5, reconstruct=True)(sparse, resources())
 
 
 def test_without_images_it_says_how_to_give_them():
