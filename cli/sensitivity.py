@@ -21,7 +21,11 @@ from .resources import gather
 )
 @click.option("--criterion", help="What goes first. [default: l2 for channels, magnitude for weights]")
 @click.option(
-    "--ratio", "ratios", type=float, multiple=True, help="Share to give up. May be given several times. [default: five]"
+    "--ratio",
+    "ratios",
+    type=float,
+    multiple=True,
+    help="Share to give up. May be given several times. [default: those in the file, or five]",
 )
 @click.option("--images", type=click.IntRange(1), default=1024, show_default=True, help="Validation images to ask.")
 @click.option(

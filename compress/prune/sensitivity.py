@@ -58,10 +58,11 @@ def measure(
     """Have each part of a network alone give up shares of itself, what is worth least first, and see what is lost.
 
     A part is a group of channels, or a layer's weights. With a `path`, go on with the document found there and keep
-    it up to date. Raises UsageError where that document answers another question, CompressError where the network
-    has nothing to give.
+    it up to date. Without `ratios` they are those of that document, or `RATIOS`. Raises UsageError where the document
+    answers another question, CompressError where the network has nothing to give.
     """
-    asked = _ratios(ratios or RATIOS[structure])
+    kept = document.read(path, KIND, FORMAT, Sensitivity) if path is not None and path.exists() else None
+    asked = _ratios(ratios or (kept.ratios if kept else RATIOS[structure]))
     for condition in (UNFOLDED, UNQUANTIZED, UNPREPARED):
         if not condition.holds(checkpoint):
             raise CompressError(f"sensitivity needs {condition.name}, and this one is not: {condition.remedy}.")
@@ -87,8 +88,8 @@ def measure(
         {},
         refusals,
     )
-    if path is not None and path.exists():
-        found = _continued(path, found)
+    if path is not None and kept is not None:
+        found = _continued(path, kept, found)
     for place, (part, cut) in enumerate(cuts.items()):
         if part in found.parts:
             continue
@@ -180,9 +181,8 @@ def _ratios(given: Sequence[float]) -> tuple[float, ...]:
     return tuple(sorted(set(given)))
 
 
-def _continued(path: Path, asked: Sensitivity) -> Sensitivity:
+def _continued(path: Path, found: Sensitivity, asked: Sensitivity) -> Sensitivity:
     """What was measured of the same question before; raises UsageError where it was another."""
-    found = document.read(path, KIND, FORMAT, Sensitivity)
     differ = [name for name in QUESTION if getattr(found, name) != getattr(asked, name)]
     if differ:
         listed = "; ".join(f"{name} was {getattr(found, name)} and is {getattr(asked, name)}" for name in differ)
