@@ -48,7 +48,7 @@ def in_rounds(step: "Prune", checkpoint: Checkpoint, resources: Resources, cut: 
             files.save(current, kept)
     if kept is not None:
         kept.unlink(missing_ok=True)
-    words = f"trained for {step.epochs} epochs" + (f", in {rounds} rounds" if rounds > 1 else "")
+    words = f"trained for {step.epochs} epoch{'s' * (step.epochs > 1)}" + f", in {rounds} rounds" * (rounds > 1)
     return dataclasses.replace(
         change,
         weights=current.weights,
@@ -70,9 +70,9 @@ def _found(path: Path | None, checkpoint: Checkpoint, settings: dict[str, object
     if path is None or not path.exists():
         return checkpoint, 0
     found = files.load(path)
-    last = found.history[-1]
-    number = last.settings.get("round", 0)
-    if last.settings != {**settings, "round": number} or last.parent != checkpoint.fingerprint:
+    last = found.history[-1] if found.history else None
+    number = last.settings.get("round", 0) if last else 0
+    if last is None or last.settings != {**settings, "round": number} or last.parent != checkpoint.fingerprint:
         raise CompressError(
             f"{path} was left by another run. Give the same checkpoint and settings to go on with it, or remove it to start again."
         )

@@ -76,6 +76,12 @@ def test_a_killed_run_goes_on_in_the_round_it_was_in_to_the_same_weights(monkeyp
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_no_round_left_is_not_gone_on_with(tmp_path):
+    files.save(base(), tmp_path / "out.round.safetensors")
+    with pytest.raises(CompressError, match=r"out\.round\.safetensors was left by another run"):
+        STEP(base(), dataclasses.replace(resources(), partial=tmp_path / "out.partial.safetensors"))
+
+
 def test_zeros_outlive_the_rounds():
     sparse = Sparsify(sparsity=0.6, recalibrate=False)(base(), resources())
     trained, untrained = (
@@ -114,6 +120,7 @@ def test_blocks_go_in_rounds_too(monkeypatch):
             {"schedule": "cubic", "epochs": 2},
             "5 rounds are each trained: give at least as many epochs, or fewer rounds",
         ),
+        ({"rounds": 3, "epochs": 3}, "rounds are of a schedule, linear or cubic"),
         ({"training": {"rate": 0.1}}, "settings of a training are given and nothing is trained: give epochs"),
         ({"epochs": 2, "training": {"epochs": 2}}, "give epochs beside training"),
         ({"epochs": 2, "training": {"new_head": True}}, "new_head and layers change what learns"),
