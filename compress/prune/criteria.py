@@ -127,7 +127,7 @@ def score_groups(
     there is not, and for one that asks images where there is no data.
     """
     if criterion in MEASURED:
-        found = MEASURED[criterion](network, groups, resources, images)
+        found = MEASURED[criterion](network, groups, resources, images) if groups else {}
     elif criterion in CRITERIA:
         generator = Generator().manual_seed(resources.seed)
         own = {name: weight for name, _ in network.named_modules() if (weight := _weight(network, name)) is not None}

@@ -11,7 +11,7 @@ from compress.data.splits import shuffled
 from compress.pipeline import Resources
 
 GRADIENT_BATCH = 64
-"""Images whose gradients are averaged before they are squared."""
+"""Images whose gradients are averaged before their size is taken."""
 
 Labelled = Iterable[tuple[Tensor, Tensor]]
 """Batches of normalised images and their labels."""

@@ -171,3 +171,7 @@ def test_what_images_say_of_channels_decides_which_go(name):
     order = scores[groups[0]].argsort().tolist()
     assert order[0] in ((1, 2) if name == "taylor" else (1,))
     assert score_groups(network, groups, "l2", resources())[0][groups[0]].argmax() == 2
+
+
+def test_where_no_group_can_go_nothing_is_asked_of_images():
+    assert score_groups(spoken()[0], [], "taylor", Resources()) == ({}, ())
