@@ -21,9 +21,9 @@ from compress import document, storage
 from compress.build import build
 from compress.checkpoint import Checkpoint
 from compress.data.load import load
-from compress.data.normalise import normalise
 from compress.data.splits import Data
 from compress.environment import environment
+from compress.evaluate import on_test
 from compress.importing import import_checkpoint
 from compress.macs import macs
 from compress.pipeline import Resources
@@ -32,6 +32,7 @@ from compress.prune.criteria import score_groups
 from compress.prune.groups import find_groups, lost
 from compress.prune.reconstruct import reconstruct
 from compress.prune.step import Prune
+from compress.runtime.torch import TorchSession
 
 ROOT = Path(__file__).parents[1]
 NETWORKS = ("resnet20", "resnet56")
@@ -67,14 +68,10 @@ ROWS = [*((way, 4) for way in WAYS), ("elimination + least squares", 8)]
 """Each way, and the multiple of channels that stays; 8 is what the step has by itself."""
 
 
-@torch.no_grad()
 def top1(network: torch.nn.Module, data: Data) -> float:
     """Per cent of the test images answered right."""
-    right = 0
-    for pixels, labels in data.test.batches(250):
-        answers = network(normalise(pixels, data.spec.preprocessing)).argmax(1)
-        right += int((answers == labels).sum())
-    return 100 * right / len(data.test)
+    session = TorchSession(network, data.spec.image_shape, threads=torch.get_num_threads())
+    return on_test(session, data, runtime="torch").measurements[0].median
 
 
 def main() -> None:

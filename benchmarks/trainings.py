@@ -85,10 +85,8 @@ def _pruning() -> tuple[Row, ...]:
         return Train(epochs=epochs, precision="bf16", distillation=0.9, **settings)
 
     def halves(epochs: int) -> Sparsify:
-        training = Train(precision="bf16", distillation=0.9, rate=0.02).model_dump(
-            include={"precision", "distillation", "rate"}
-        )
-        return Sparsify(structure="2:4", epochs=epochs, training=Train(**training))
+        training = Train(precision="bf16", distillation=0.9, rate=0.02)
+        return Sparsify(structure="2:4", epochs=epochs, training=training)
 
     def thin(share: float, epochs: int) -> Sparsify:
         training = Train(precision="bf16", distillation=0.9)
