@@ -50,8 +50,8 @@ def import_weights(
 ) -> None:
     """Make a checkpoint of a trained network's weights: a state dict (.pth, .pt) or .safetensors file.
 
-    The networks are resnet20 ... resnet110 and digits_cnn, torchvision:NAME, timm:NAME, and FILE.py:FUNCTION, a function
-    of your own that returns the network.
+    The networks are resnet20 ... resnet110, mobilenetv2, mobilenetv2_half, vgg16_bn and digits_cnn, torchvision:NAME,
+    timm:NAME, and FILE.py:FUNCTION, a function of your own that returns the network.
 
     Examples:
 

@@ -64,7 +64,7 @@ def test_grey_images_and_their_classes_are_taken():
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "regnetx_002"])
-def test_networks_of_timm_are_pruned_shortened_and_folded(name):
+def test_networks_of_timm_are_pruned_and_folded(name):
     dense = checkpoint(name)
     pruned = Prune(macs=0.6, recalibrate=False)(dense)
     assert macs(build(pruned), SHAPE) / macs(build(dense), SHAPE) == pytest.approx(0.6, abs=0.02)
