@@ -20,6 +20,7 @@ from compress.pipeline import Resources
 from compress.quantity import show
 from compress.quantize.step import Quantize
 from compress.runtime import open_session
+from compress.runtime.tensorrt import require_gpu
 from compress.train.distributed import processes
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Stopwatch:
     """Times checkpoints against the one it is made with, in the runtime and under the conditions that a step names.
 
     Sides alternate in random order, so that what slows the machine slows both; the files lie in a temporary folder.
-    Raises UsageError where torchrun started several processes, each of which would measure another time.
+    Raises UsageError where torchrun started several processes, each of which would measure another time, and for
+    TensorRT without a GPU.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class Stopwatch:
                 f"{processes()} processes were started, and each would measure another latency and prune another network. "
                 "Prune in one process, and train the result with torchrun."
             )
+        if step.runtime == "tensorrt":
+            require_gpu(resources.device)
         self._step, self._resources, self._clock = step, resources, clock
         self._folder = tempfile.TemporaryDirectory(prefix="compress-")
         self._dense = self._deployed(dense, "dense")

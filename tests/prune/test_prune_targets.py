@@ -87,6 +87,11 @@ def test_int8_is_timed_in_the_runtime_it_is_meant_for():
         Prune(latency=0.5, target="tensorrt")
 
 
+def test_the_latency_of_an_engine_needs_a_gpu():
+    with pytest.raises(UsageError, match="an engine runs on a GPU"):
+        Prune(latency=0.5, runtime="tensorrt", recalibrate=False)(checkpoint())
+
+
 def test_several_processes_cannot_prune_by_latency(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="each would measure another latency and prune another network"):
