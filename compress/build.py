@@ -3,7 +3,6 @@
 Everything downstream of a step goes through here, export included, so what is measured is what was saved.
 """
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -35,7 +34,6 @@ def build(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> nn.Modul
     architecture = checkpoint.architecture
     network = structure(architecture, user)
     if architecture.prepared is not None:
-        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao's import speaks of its own insides
         from compress.quantize.qat_graph import prepare
 
         network = prepare(network, architecture.prepared, architecture.input_shape)

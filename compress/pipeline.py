@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pydantic
 
 from compress import checkpoint as files
+from compress import storage
 from compress.architecture import Architecture
 from compress.checkpoint import Checkpoint, Record, TrainedOn
 from compress.data.spec import DatasetSpec
@@ -189,8 +190,8 @@ def run(
             )
         except CompressError as error:
             raise type(error)(f"step {number} ({step.name}): {error}") from error
-        if path and not done and is_first():
-            files.save(result, path)
+        if folder and path and not done and is_first():
+            files.save(result, storage.folder(folder) / path.name)
         checkpoint = result
         finished(number, step, result, done is not None)
     return checkpoint

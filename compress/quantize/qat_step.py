@@ -1,6 +1,5 @@
 """The two steps around a training on integers: before it, and after it."""
 
-import logging
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -65,7 +64,6 @@ class PrepareQAT(Step):
 
     def apply(self, checkpoint: Checkpoint, resources: Resources) -> Change:
         """Prepare; raises CompressError where the calibration images are of no use or the network cannot be followed."""
-        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao's import speaks of its own insides
         from compress.quantize.qat import prepare
 
         return prepare(self, checkpoint, resources)
@@ -79,7 +77,6 @@ class ConvertQAT(Step):
 
     def apply(self, checkpoint: Checkpoint, resources: Resources) -> Change:
         """Convert; raises CompressError where a range is NaN or infinity."""
-        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
         from compress.quantize.qat import convert
 
         return convert(checkpoint, resources)
@@ -116,9 +113,13 @@ class QAT(PrepareQAT):
         return (prepare, self.training.model_copy(update={"epochs": self.epochs}), ConvertQAT())
 
     def __call__(self, checkpoint: Checkpoint, resources: Resources | None = None) -> Checkpoint:
-        """Apply the three; with `resources.partial`, keep what is done in a folder beside it, and go on from there."""
+        """Apply the three; with `resources.partial`, keep what is done in a folder beside it, and go on from there.
+
+        Raises UsageError for a setting of the training that cannot be had here, before anything is done.
+        """
+        from compress.quantize.qat_training import require_trainable
+
+        require_trainable(self.training)
         resources = resources or Resources()
         folder = steps_folder(resources.partial) if resources.partial else None
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
         return run(self.steps, checkpoint, resources, folder)

@@ -1,6 +1,5 @@
 """The step that quantizes after training, from ranges seen on calibration images."""
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
@@ -86,8 +85,6 @@ class Quantize(Step):
         """Quantize; raises CompressError where the calibration images are of no use or the network cannot be followed."""
         from compress.build import build
         from compress.data.fits import fits
-
-        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao's import speaks of its own insides
         from compress.quantize.draft import Setting, draft
         from compress.quantize.ptq import held
 

@@ -4,7 +4,7 @@ import pytest
 from test_cli_sparsify import run
 
 from compress import checkpoint as files
-from compress.errors import UsageError
+from compress.errors import CompressError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,18 @@ def test_it_quantizes_with_training_and_leaves_one_file(untrained):
         (["--epochs", "3"], r"--epochs is about quantizing with training \(--qat\). Give --qat"),
         (["--qat", "--training", "epochs=3"], "give epochs beside training"),
         (["--qat", "--norms", "2"], "--norms"),
+        (["--qat", "--weight-bits", "4"], r"use the target torch, which simulates them\.$"),
+        (["--qat", "--training", "new-head=true"], "new_head was asked for, and a network prepared"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(untrained, tmp_path, words, told):
     with pytest.raises(UsageError, match=told):
         run("quantize", untrained, *words, "-o", tmp_path / "out.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_that_is_folded_is_refused_and_nothing_is_left(untrained, tmp_path):
+    run("fold", untrained, "-o", tmp_path / "folded.safetensors")
+    with pytest.raises(CompressError, match="folding comes after pruning and training"):
+        run("quantize", tmp_path / "folded.safetensors", "--qat", "-o", tmp_path / "int8.safetensors")
+    assert [each.name for each in tmp_path.iterdir()] == ["folded.safetensors"]
