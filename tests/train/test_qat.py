@@ -28,6 +28,7 @@ from compress.prune.sparsify import Sparsify
 from compress.prune.step import Prune
 from compress.quantize.qat_step import QAT, ConvertQAT, PrepareQAT
 from compress.quantize.step import Quantize
+from compress.quantize.target import RUN
 from compress.runtime.onnxruntime import OnnxSession
 from compress.train.step import Train
 
@@ -124,8 +125,10 @@ def converted(*way):
     return ConvertQAT()(before, given)
 
 
-@pytest.mark.parametrize("step_sizes", ["observed", "learned"])
-@pytest.mark.parametrize("target", ["onnxruntime-cpu", "tensorrt"])
+@pytest.mark.parametrize(
+    ("target", "step_sizes"),
+    [*((name, "observed") for name in RUN), ("onnxruntime-cpu", "learned"), ("tensorrt", "learned")],
+)
 def test_what_was_trained_is_what_is_converted_bit_for_bit(target, step_sizes):
     (before, given), after = trained(target, step_sizes), converted(target, step_sizes)
     assert torch.equal(logits(before, given), logits(after, given))
