@@ -5,8 +5,13 @@ from pathlib import Path
 
 import click
 import rich_click
+from click.core import ParameterSource
 
 from . import options, output
+
+MEASURING = {"seconds": "--seconds", "precision": "--precision", "seed": "--seed", "output_file": "-o"}
+TESTING = {"runs": "--runs"}
+"""Options that a benchmark alone reads, and one that a self-test does."""
 
 
 @rich_click.command("benchmark")
@@ -69,8 +74,16 @@ def benchmark(
 
     Example: compress benchmark baseline.onnx int8.onnx -o measurements.json
     """
+    typed = _typed()
+    for name, option in (MEASURING if testing else TESTING).items():
+        if name in typed:
+            raise click.UsageError(f"{option} means nothing {'with' if testing else 'without'} --self-test. Leave it out.")
     if testing:
-        _self_test(files[0] if files else None, runtime, runs, batches[0], threads or 1, device, as_json)
+        if len(files) > 1 or ("batches" in typed and len(batches) > 1):
+            raise click.UsageError("--self-test is of one file, or of none, at one batch size.")
+        if not files and typed & {"runtime", "network", "batches"}:
+            raise click.UsageError("--self-test without a file times a matrix product. Name the file to open.")
+        _self_test(files[0] if files else None, runtime, runs, batches[0], threads or 1, device, network, as_json)
         return
     if not files:
         raise click.UsageError("give the files to measure, the baseline first.")
@@ -92,17 +105,36 @@ def benchmark(
     output.result(document.plain(recording), rendering.terminal(of(recording, "benchmark")), as_json)
 
 
+def _typed() -> set[str]:
+    """The parameters that were given on the command line."""
+    context = click.get_current_context()
+    return {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+
+
 def _self_test(
-    path: Path | None, runtime: str | None, runs: int, batch: int, threads: int, device: str, as_json: bool
+    path: Path | None,
+    runtime: str | None,
+    runs: int,
+    batch: int,
+    threads: int,
+    device: str,
+    network: str | None,
+    as_json: bool,
 ) -> None:
-    from compress import document
+    from compress import document, networks
     from compress import self_test as library
     from compress.measured import runtime_of
 
-    opened_by = runtime or (runtime_of(path) if path else "")
     with output.progress(as_json) as progress:
         found = library.self_test(
-            path, opened_by, runs=runs, batch=batch, threads=threads, device=device, progress=progress
+            path,
+            runtime or (runtime_of(path) if path else ""),
+            runs=runs,
+            batch=batch,
+            threads=threads,
+            device=device,
+            user=networks.load_user(network) if network else None,
+            progress=progress,
         )
     columns = ("what", "slower by", "benchmarks", "false alarms", "detected", "interval, median")
     rows = [

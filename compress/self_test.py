@@ -1,10 +1,12 @@
 """How often the benchmark itself is wrong on this machine: a file against itself, and against itself made 10 % slower."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +14,9 @@ from compress.interleave import Clock, Effort, Run, interleave
 from compress.interval import ratio_interval
 from compress.progress import Progress, silent
 from compress.runtime import null, open_session
+
+if TYPE_CHECKING:
+    from compress.networks import UserNetwork
 
 EFFORT = Effort(precision=0.02, seconds=1.0)
 ANSWERS = 10
@@ -54,20 +59,25 @@ def self_test(
     batch: int = 1,
     threads: int = 1,
     device: str = "cpu",
+    user: "UserNetwork | None" = None,
     clock: Clock = time.perf_counter_ns,
     progress: Progress = silent,
 ) -> tuple[Trials, ...]:
-    """Benchmark sessions of known cost, and a file or (without one) a matrix product, each against itself and made slower."""
-    found = list(simulated(runs, progress))
-    if path is None:
-        matrix = np.random.default_rng(0).standard_normal((128, 128), dtype=np.float32)
-        found += real("a matrix product", partial(np.dot, matrix, matrix), runs, clock, progress)
-        return tuple(found)
-    session = open_session(runtime, path, threads=threads, device=device)
-    images = np.random.default_rng(0).standard_normal((batch, *session.input_shape), dtype=np.float32)
-    found += real(f"{path.name}, batch {batch}", partial(session, images), runs, clock, progress)
-    session.close()
-    return tuple(found)
+    """Benchmark sessions of known cost, and a file or (without one) a matrix product, each against itself and made slower.
+
+    Raises CompressError where the file cannot be opened, before anything is timed. `user` is as in `open_session`.
+    """
+    answer: Run
+    with contextlib.ExitStack() as opened:
+        if path is None:
+            matrix = np.random.default_rng(0).standard_normal((128, 128), dtype=np.float32)
+            what, answer = "a matrix product", partial(np.dot, matrix, matrix)
+        else:
+            session = open_session(runtime, path, threads=threads, device=device, user=user)
+            opened.callback(session.close)
+            images = np.random.default_rng(0).standard_normal((batch, *session.input_shape), dtype=np.float32)
+            what, answer = f"{path.name}, batch {batch}", partial(session, images)
+        return (*simulated(runs, progress), *real(what, answer, runs, clock, progress))
 
 
 def simulated(runs: int, progress: Progress = silent) -> Iterator[Trials]:

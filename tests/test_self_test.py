@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from compress import self_test
+from compress.errors import CompressError
 from compress.interleave import Effort
 from compress.runtime import null
 from compress.self_test import Trials, repeated, trials
@@ -50,6 +51,15 @@ def test_a_file_is_tested_in_its_runtime_beside_the_simulated_sessions(tmp_path:
         ("net.null, batch 1", True, 3),
     ]
     assert found[-1].shown == 3
+
+
+def test_a_file_that_cannot_be_opened_is_said_before_anything_is_timed(tmp_path: Path) -> None:
+    timed: list[str] = []
+    with pytest.raises(CompressError, match="cannot read the ONNX file"):
+        self_test.self_test(
+            tmp_path / "missing.onnx", "onnxruntime", progress=lambda task, done, total, detail: timed.append(task)
+        )
+    assert timed == []
 
 
 def test_false_alarms_are_what_is_shown_of_equals() -> None:

@@ -19,9 +19,8 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from compress.progress import Progress
-from compress.quantize.graph import dequantized
-from compress.quantize.lockstep import Visit, visit
-from compress.quantize.sequence import BIAS, KINDS, A, Q, arguments, attribute
+from compress.quantize.lockstep import Visit, layers, visit
+from compress.quantize.sequence import BIAS, KINDS, A, arguments, attribute
 from compress.quantize.target import Integers
 
 STRETCH, SHIFT = 1.2, -0.1
@@ -43,7 +42,7 @@ def learned_rounding(
 ) -> dict[str, Tensor]:
     """The integers of every quantized weight, by the weight's name; a weight of zero stays zero."""
     found: dict[str, Tensor] = {}
-    total = sum(dequantized(call, by=Q.dequantize_per_channel.default) for call in quantized.graph.nodes)
+    total = len(layers(quantized, traced))
     for layer in visit(quantized, traced, images):
         weight = attribute(traced, arguments(layer.origin)[1]).detach()
         squares, products = moments(layer, traced)

@@ -45,21 +45,25 @@ class Visit:
         self.env[arguments(self.call)[argument]] = value
 
 
+def layers(quantized: fx.GraphModule, traced: fx.GraphModule) -> dict[str, tuple[fx.Node, fx.Node]]:
+    """Every layer whose weight comes out of integers, by the weight's name: its first call, quantized and in float."""
+    found: dict[str, tuple[fx.Node, fx.Node]] = {}
+    for call, origin in zip(calls(quantized), calls(traced), strict=True):
+        if KINDS.get(call.target) in ("conv", "linear") and dequantized(
+            arguments(call)[1], by=Q.dequantize_per_channel.default
+        ):
+            found.setdefault(str(arguments(origin)[1].target), (call, origin))
+    return found
+
+
 def visit(quantized: fx.GraphModule, traced: fx.GraphModule, images: Tensor) -> Iterator[Visit]:
     """Every quantized layer in the order of computing; of one called more than once, the first call."""
-    origins, exact = dict(zip(calls(quantized), calls(traced), strict=True)), _walk(traced, images)
-    seen: set[str] = set()
+    exact = _walk(traced, images)
+    found = {call: (name, origin) for name, (call, origin) in layers(quantized, traced).items()}
     for call, env, compute in _walk(quantized, images):
-        parts = arguments(call)
-        if KINDS.get(call.target) not in ("conv", "linear") or not dequantized(
-            parts[1], by=Q.dequantize_per_channel.default
-        ):
+        if call not in found:
             continue
-        origin = origins[call]
-        name = str(arguments(origin)[1].target)
-        if name in seen:
-            continue
-        seen.add(name)
+        (name, origin), parts = found[call], arguments(call)
         scale = attribute(quantized, parts[1].args[1])
         yield Visit(call, origin, env, name, _bias(origin), env[parts[0]], _reach(exact, origin), scale, compute)
 

@@ -46,14 +46,14 @@ def hard(exponent=6):
     return made
 
 
-def setting(**bits):
-    """How to quantize for the target torch."""
-    return Setting(SHAPE, scheme(target("torch"), **bits), "min-max", 99.99, lambda: smooth().split(16))
+def setting(name="torch", **bits):
+    """How to quantize for a target."""
+    return Setting(SHAPE, scheme(target(name), **bits), "min-max", 99.99, lambda: smooth().split(16))
 
 
-def quantized(network, **bits):
+def quantized(network, name="torch", **bits):
     """A draft of a network, nothing of it left in float."""
-    return draft(setting(**bits), network, MappingProxyType({}))
+    return draft(setting(name, **bits), network, MappingProxyType({}))
 
 
 def distance(made, network):

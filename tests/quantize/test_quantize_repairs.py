@@ -81,6 +81,14 @@ def test_learned_rounding_lowers_what_a_layer_loses(bits, share):
             assert lost[0] < share * lost[1], layer.weight
 
 
+@pytest.mark.parametrize("name", ["torch", "onnxruntime-cpu"])
+def test_progress_ends_at_the_last_layer_whether_biases_are_integers_or_not(name):
+    told = []
+    before = quantized(chain(), name=name)
+    rounded(before, iterations=1, progress=lambda task, done, total, detail="": told.append((done, total)))
+    assert told == [(done, 4) for done in range(1, 5)]
+
+
 def test_learned_rounding_is_the_same_each_time():
     before = quantized(chain(), weight_bits=4)
     one, other = rounded(before, **LEARN), rounded(before, **LEARN)
