@@ -16,7 +16,7 @@ from compress.interleave import Clock, Effort, Interleaved
 from compress.interval import ratio_interval
 from compress.measurement import Entry, Measurement, Profile, Recording
 from compress.progress import Progress, silent
-from compress.runtime import open_session
+from compress.runtime import open_session, opener
 from compress.runtime.session import CountsIntegers, Images, Session, TellsTimes
 
 Conditions = dict[str, str | int]
@@ -58,6 +58,7 @@ def benchmark(
         )
     if images is not None and not len(images):
         raise UsageError("there are no images to show. Give some, or none at all to be timed on noise.")
+    opener(runtime)  # a misspelt or missing one is said before any process is started
     user = None
     if network is not None:
         from compress.networks import load_user

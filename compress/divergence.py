@@ -34,7 +34,11 @@ def first_difference(before: Session, after: Session, images: Images, least: flo
     agrees = {name: _known(values, reference.get(values.shape, []), least) for name, values in found.items()}
     for point in after.points():
         # A layer has no counterpart of its own where a batch norm or a bias is folded on one side: its reader has.
-        if point.layer and not any(agrees.get(name, False) for name in (point.name, *point.readers)):
+        if (
+            point.layer
+            and point.name in found
+            and not any(agrees.get(name, False) for name in (point.name, *point.readers))
+        ):
             return point.name
     return ""
 

@@ -148,6 +148,14 @@ def test_images_that_do_not_fit_all_are_refused(quick):
         quick({}, images=np.zeros((0, 1, 2, 2), np.float32))
 
 
+@pytest.mark.parametrize("runtime", ["onxruntime", "torch:bf61"])
+def test_a_misspelt_runtime_is_said_before_any_process_is_started(tmp_path, runtime):
+    started = []
+    with pytest.raises(UsageError, match="unknown .*: did you mean"):
+        benchmark(tmp_path / "a.null", [], runtime, progress=lambda task, done, total, detail: started.append(task))
+    assert started == []
+
+
 @pytest.mark.parametrize("batches", [(), (0,), (4, -1)])
 def test_batch_sizes_that_cannot_be_are_refused(quick, batches):
     with pytest.raises(UsageError, match="batch sizes are 1 or more"):

@@ -1,10 +1,14 @@
 """On failure, the first layer that computes something else is named."""
 
+import copy
+
 import numpy as np
 import onnx
 import pytest
+import torch
 from awake import ARCHITECTURES, awake, images
 from onnx import numpy_helper
+from torch import nn
 
 from compress.build import build
 from compress.divergence import first_difference
@@ -80,11 +84,31 @@ def test_a_runtime_that_cannot_be_looked_into_names_no_layer(network: TorchSessi
     assert first_difference(network, NullSession(lambda: 1e-3, Clock(), SHAPE, 10), IMAGES, 60.0) == ""
 
 
+class Attending(nn.Module):
+    """A module that returns a tuple, with a linear layer inside that is never called itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner, self.last = nn.Conv2d(3, 8, 4, 4), nn.MultiheadAttention(8, 2), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.first(x).flatten(2).permute(2, 0, 1)
+        return self.last(self.inner(tokens, tokens, tokens)[0].mean(0))
+
+
+def test_a_module_that_returns_no_tensor_and_one_that_is_never_called_are_not_named() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        exact = Attending().eval()
+    spoilt = copy.deepcopy(exact)
+    with torch.no_grad():
+        spoilt.last.weight[0] += 1
+    sessions = [TorchSession(each, SHAPE) for each in (exact, spoilt)]
+    assert first_difference(sessions[0], sessions[0], IMAGES, 60.0) == ""
+    assert first_difference(sessions[0], sessions[1], IMAGES, 60.0) == "last"
+
+
 def test_two_networks_in_torch_are_told_apart_by_module(network: TorchSession) -> None:
-    import copy
-
-    import torch
-
     other = copy.deepcopy(network.network)
     with torch.no_grad():
         other.get_parameter("layer2.1.conv1.weight")[0].mul_(1.01)

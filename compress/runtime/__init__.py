@@ -21,6 +21,9 @@ RUNTIMES = {
 }
 """Each runtime and the function that opens a file for it: (path, threads=, device=, user=) -> Session."""
 
+WAYS = "compress.runtime.torch_variant:variant"
+"""What reads the words behind `torch:`."""
+
 Opener = Callable[..., Session]
 
 
@@ -28,14 +31,14 @@ def opener(runtime: str) -> Opener:
     """The function that opens files for a runtime, with the libraries it needs imported.
 
     `torch:compile+bf16` names torch with a way to run it (see `torch_variant`).
-    Raises UsageError for an unknown runtime, ResourceError where its library is not installed.
+    Raises UsageError for an unknown runtime or way, ResourceError where its library is not installed.
     """
-    name, _, way = runtime.partition(":")
-    if name not in RUNTIMES or (way and name != "torch"):
+    name, colon, way = runtime.partition(":")
+    if name not in RUNTIMES or (colon and not (way and name == "torch")):
         raise unknown("runtime", runtime, [*RUNTIMES, "torch:WAY"])
     try:
         found = cast(Opener, pkgutil.resolve_name(RUNTIMES[name]))
-        return partial(found, way=way) if way else found
+        return partial(found, way=pkgutil.resolve_name(WAYS)(way)) if way else found
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "compress":
             raise

@@ -20,21 +20,19 @@ from compress.errors import CompressError, UsageError, unknown
 from compress.networks import UserNetwork
 from compress.prune.narrow import layout_of
 from compress.runtime.session import Images, Inside, Logits, Point, require_fit
-from compress.runtime.torch_variant import EAGER, Variant, prepared, products, require, variant
+from compress.runtime.torch_variant import EAGER, Variant, prepared, products, require
 
 
 def open_checkpoint(
-    path: Path, *, threads: int = 1, device: str = "cpu", user: UserNetwork | None = None, way: str = ""
+    path: Path, *, threads: int = 1, device: str = "cpu", user: UserNetwork | None = None, way: Variant = EAGER
 ) -> "TorchSession":
     """A session of the checkpoint at `path`; of a quantized one it simulates the integers in floating point.
 
-    `way` says how torch runs it, such as `compile+bf16`.
+    `way` says how torch runs it.
     """
     use(device, None)
     found = checkpoint.load(path)
-    return TorchSession(
-        build(found, user), found.architecture.input_shape, threads=threads, device=device, way=variant(way)
-    )
+    return TorchSession(build(found, user), found.architecture.input_shape, threads=threads, device=device, way=way)
 
 
 class TorchSession:
@@ -84,7 +82,10 @@ class TorchSession:
         return float(start.elapsed_time(end)) / 1000
 
     def outputs(self, names: Sequence[str]) -> Inside:
-        """Outputs of modules by their name (`layer1.0.conv1`); in a quantized network, of its graph's nodes."""
+        """Outputs of modules by their name (`layer1.0.conv1`); in a quantized network, of its graph's nodes.
+
+        A module that is never called, or returns something else than one tensor, is left out.
+        """
         if isinstance(self.network, fx.GraphModule):
             nodes = [node.name for node in self.network.graph.nodes]
             _require(names, nodes, "node")
@@ -122,8 +123,9 @@ class TorchSession:
     def _inside(self, names: Sequence[str], images: Images) -> dict[str, NDArray[np.generic]]:
         kept: dict[str, NDArray[np.generic]] = {}
 
-        def keep(name: str, module: nn.Module, inputs: object, output: torch.Tensor) -> None:
-            kept[name] = output.float().cpu().numpy()
+        def keep(name: str, module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, torch.Tensor):
+                kept[name] = output.float().cpu().numpy()
 
         with contextlib.ExitStack() as hooks:
             for name in names:

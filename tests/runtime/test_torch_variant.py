@@ -115,8 +115,9 @@ def test_the_way_is_part_of_the_runtimes_name(tmp_path: Path) -> None:
     assert isinstance(session, TorchSession)
     assert session.way == Variant("eager", "bf16", True)
     assert session.outputs(["conv1"])(IMAGES)["conv1"].dtype == np.float32
-    with pytest.raises(UsageError, match="unknown runtime 'onnxruntime:bf16'"):
-        open_session("onnxruntime:bf16", path)
+    for runtime in ("onnxruntime:bf16", "torch:"):
+        with pytest.raises(UsageError, match=f"unknown runtime '{runtime}'"):
+            open_session(runtime, path)
 
 
 @pytest.mark.parametrize("words", ["fp32", "tf32", "bf16"])
