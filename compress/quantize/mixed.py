@@ -37,9 +37,7 @@ def within(
     """
     lost = validation.worth(whole.quantized).drop
     if lost <= limit:
-        return dataclasses.replace(
-            whole, remarks=(f"all layers in integers, top-1 {lost:.2f} points lower on validation",)
-        )
+        return dataclasses.replace(whole, remarks=(f"all layers in integers, top-1 {-lost:+.2f} pp on validation",))
     harm = sensitivity(whole, validation, progress)
     order = sorted(harm, key=lambda layer: -(harm[layer] ** 2) / max(1, macs.get(layer, 0)))
     made: dict[frozenset[str], Draft] = {}
@@ -61,7 +59,9 @@ def within(
             "(--adaround, --bias-correction), or train the network to be quantized."
         )
     share = sum(macs.get(layer, 0) for layer in chosen) / max(1, sum(macs.values()))
-    remark = f"{len(chosen)} layers with {share:.1%} of the MACs left in float, top-1 {drops[chosen]:.2f} points lower on validation"
+    remark = (
+        f"{len(chosen)} layers with {share:.1%} of the MACs left in float, top-1 {-drops[chosen]:+.2f} pp on validation"
+    )
     return dataclasses.replace(made[chosen], remarks=(remark,))
 
 

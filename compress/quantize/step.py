@@ -72,6 +72,8 @@ class Quantize(Step):
     def _fits(self) -> Self:
         if self.percentile != 99.99 and self.observer != "percentile":
             raise ValueError(f"`percentile` is for the observer percentile, and the observer is {self.observer}")
+        if self.iterations != 1000 and not self.adaround:
+            raise ValueError("`iterations` are those of adaround, which was not asked for")
         try:
             self._scheme()
         except UsageError as error:
@@ -155,8 +157,11 @@ class Quantize(Step):
 
 
 def _left(network: "nn.Module", exclude: tuple[str, ...]) -> dict[str, str]:
-    """The layers excluded by name; raises UsageError for a name that is not there."""
-    modules = [name for name, _ in network.named_modules() if name]
+    """The layers excluded by name; raises UsageError for a name that is not there, or that no weights go by."""
+    weighted = {name.rpartition(".")[0] + "." for name, _ in network.named_parameters()}
+    modules = [
+        name for name, _ in network.named_modules() if name and any(each.startswith(f"{name}.") for each in weighted)
+    ]
     for name in exclude:
         if name not in modules:
             raise unknown("layer", name, modules)

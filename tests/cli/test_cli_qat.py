@@ -35,6 +35,7 @@ def test_it_quantizes_with_training_and_leaves_one_file(untrained):
         (["--qat", "--norms", "2"], "--norms"),
         (["--qat", "--weight-bits", "4"], r"use the target torch, which simulates them\.$"),
         (["--qat", "--training", "new-head=true"], "new_head was asked for, and a network prepared"),
+        (["--max-drop", "0.5"], r"^--max-drop: .* Write it as 3pp\.$"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(untrained, tmp_path, words, told):

@@ -191,6 +191,7 @@ def test_a_network_that_was_not_folded_is_refused():
         {"weight_scales": "tensor"},
         {"max_drop": "-1pp"},
         {"max_drop": "1"},
+        {"iterations": 10},
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings):
@@ -259,9 +260,10 @@ def test_excluded_layers_stay_in_float_and_are_exported_so():
     assert 0 < OnnxSession(export(result)).integer_macs() < 100
 
 
-def test_a_layer_that_is_not_there_cannot_be_excluded():
-    with pytest.raises(UsageError, match="unknown layer 'conv9'"):
-        Quantize(exclude=("conv9",))(folded(), Resources(learning()))
+@pytest.mark.parametrize("name", ["conv9", "bn1"])
+def test_a_layer_that_is_not_there_or_was_folded_away_cannot_be_excluded(name):
+    with pytest.raises(UsageError, match=f"unknown layer '{name}'.* There are: block2, block2.conv1, "):
+        Quantize(exclude=(name,))(folded(), Resources(learning()))
 
 
 def test_the_largest_drop_is_met_by_layers_left_in_float_with_the_reason():
