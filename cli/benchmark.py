@@ -77,7 +77,9 @@ def benchmark(
     typed = _typed()
     for name, option in (MEASURING if testing else TESTING).items():
         if name in typed:
-            raise click.UsageError(f"{option} means nothing {'with' if testing else 'without'} --self-test. Leave it out.")
+            raise click.UsageError(
+                f"{option} means nothing {'with' if testing else 'without'} --self-test. Leave it out."
+            )
     if testing:
         if len(files) > 1 or ("batches" in typed and len(batches) > 1):
             raise click.UsageError("--self-test is of one file, or of none, at one batch size.")
