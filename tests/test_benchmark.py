@@ -151,7 +151,7 @@ def test_images_that_do_not_fit_all_are_refused(quick):
 @pytest.mark.parametrize("runtime", ["onxruntime", "torch:bf61"])
 def test_a_misspelt_runtime_is_said_before_any_process_is_started(tmp_path, runtime):
     started = []
-    with pytest.raises(UsageError, match="unknown .*: did you mean"):
+    with pytest.raises(UsageError, match=r"unknown .*: did you mean"):
         benchmark(tmp_path / "a.null", [], runtime, progress=lambda task, done, total, detail: started.append(task))
     assert started == []
 
