@@ -16,6 +16,9 @@ from compress.errors import CompressError
 
 T = TypeVar("T")
 
+MAKERS = {"compress report": "compress report", "compress measurements": "compress benchmark -o"}
+"""What makes the documents that a user hands from one command to the next, by kind."""
+
 
 @cache
 def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
@@ -59,7 +62,8 @@ def loads(text: str | bytes, kind: str, format: int, of: type[T], what: str) -> 
         raise CompressError(f"{what} is not JSON ({error}); it may be cut short. Make it again.") from error
     if not isinstance(content, dict) or content.get("kind") != kind:
         found = content.get("kind") if isinstance(content, dict) else None
-        raise CompressError(f"{what} is not a {kind}{f' but a {found}' if isinstance(found, str) else ''}.")
+        made = f" One is made with: {MAKERS[kind]}" if kind in MAKERS else ""
+        raise CompressError(f"{what} is not a {kind}{f' but a {found}' if isinstance(found, str) else ''}.{made}")
     written = content.get("format")
     if not isinstance(written, int) or isinstance(written, bool) or written < 1:
         raise CompressError(f"{what} names no format number; it was not written by compress, or was edited.")

@@ -33,6 +33,11 @@ class Condition:
     holds: Callable[[Checkpoint], bool]
     remedy: str
 
+    def require(self, checkpoint: Checkpoint, what: str) -> None:
+        """Raise CompressError, with the remedy, where it does not hold for what is to be done."""
+        if not self.holds(checkpoint):
+            raise CompressError(f"{what} needs {self.name}, and was given another: {self.remedy}.")
+
 
 UNQUANTIZED = Condition(
     "an unquantized network",
@@ -133,8 +138,7 @@ class Step(pydantic.BaseModel):
         """
         resources = resources or Resources()
         for condition in self.requires:
-            if not condition.holds(checkpoint):
-                raise CompressError(f"{self.name} needs {condition.name}, and this one is not: {condition.remedy}.")
+            condition.require(checkpoint, self.name)
         before = checkpoint.fingerprint
         change = self.apply(checkpoint, resources)
         record = Record(

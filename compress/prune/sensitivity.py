@@ -64,8 +64,7 @@ def measure(
     kept = document.read(path, KIND, FORMAT, Sensitivity) if path is not None and path.exists() else None
     asked = _ratios(ratios or (kept.ratios if kept else RATIOS[structure]))
     for condition in (UNFOLDED, UNQUANTIZED, UNPREPARED):
-        if not condition.holds(checkpoint):
-            raise CompressError(f"sensitivity needs {condition.name}, and this one is not: {condition.remedy}.")
+        condition.require(checkpoint, "sensitivity")
     data = resources.need_data("sensitivity")
     fits(data.spec, checkpoint.architecture, checkpoint.dataset)
     network = build(checkpoint, resources.user).to(resources.device)

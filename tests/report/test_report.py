@@ -48,7 +48,7 @@ def test_a_new_layout_of_the_same_content_is_no_change(report: Report, tmp_path:
     ("key", "value", "said"),
     [
         ("format", 99, "has format 99, and this version of compress reads up to 1. Upgrade"),
-        ("kind", "compress gate", "is not a compress report but a compress gate"),
+        ("kind", "compress gate", "is not a compress report but a compress gate. One is made with: compress report"),
         ("report", {}, "is not as it should be at report.title"),
     ],
 )
