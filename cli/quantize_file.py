@@ -31,17 +31,16 @@ def quantize_file(
     """Quantize an ONNX file and print what came of it; raises UsageError for options that are for checkpoints."""
     from compress import document
     from compress.measured import data_of
+    from compress.pipeline import Resources
     from compress.quantize.onnx_static import quantize
     from compress.quantize.step import Quantize
 
     _refuse_others()
-    if data is None:
-        raise UsageError("quantize needs images: give --data NAME.")
     settings = options.make_step(Quantize, {name: values[name] for name in SETTINGS})
     options.refuse_overwriting(output_file, path)
-    found = data_of(path, data, data_folder, calibration).learning
+    found = data_of(path, data, data_folder, calibration).learning if data else None
     with output.progress(as_json) as progress:
-        done = quantize(path, output_file, found, settings, threads or 1, progress)
+        done = quantize(path, output_file, Resources(found).need_data(settings.name), settings, threads or 1, progress)
     output.result({"output": str(output_file), **document.plain(done)}, _human(done), as_json)
 
 

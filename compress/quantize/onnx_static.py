@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx import version_converter
 from onnx_ir.passes import common
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from onnxscript import version_converter
 from pydantic.dataclasses import dataclass
 
 import compress
@@ -32,7 +32,7 @@ from compress.export import onnx_file, onnx_layers
 from compress.export.artifact import Artifact, read_sidecar, sidecar, write_sidecar
 from compress.lint import fix
 from compress.lint.finding import Finding
-from compress.lint.graph import ENDS, KINDS, answers, constant, layers, quantizers, read, users
+from compress.lint.graph import ENDS, KINDS, answers, constant, layers, quantizers, read, users, weight
 from compress.parity import AGREEMENT, difference, void
 from compress.progress import Progress, silent
 from compress.quantize.calibration import NOT_FINITE, batches, calibrated
@@ -59,7 +59,7 @@ class QuantizedFile:
     `integer_macs` is the share of multiply-accumulates on integers, in per cent: in ONNX Runtime's kernels where that is
     the target, else in the graph; None where shapes cannot be followed. `top1_agreement` is the share of images, 0 to 1,
     that get the class the float file gives them, `sqnr_db` how far the logits' noise lies below them. `findings` are
-    what `compress lint` has left to say.
+    what `compress lint` has left to say. Where shapes cannot be followed the artifact has 0 MACs, and no sidecar is written.
     """
 
     artifact: Artifact
@@ -114,7 +114,10 @@ def quantize(
         *_told(wanted, share, figures, findings),
     )
     storage.write_bytes(output, done.content)
-    write_sidecar(artifact)
+    if artifact.macs:
+        write_sidecar(artifact)
+    else:
+        sidecar(output).unlink(missing_ok=True)
     return QuantizedFile(artifact, share, figures["top1_agreement"], figures["sqnr_db"], findings, notes)
 
 
@@ -145,12 +148,14 @@ def _batches(session: OnnxSession, there: int, settings: Quantize, what: str) ->
 
 def _prepared(content: bytes, what: str) -> bytes:
     """The graph after onnxruntime's pre-processing: shapes inferred, batch norms folded, every node with a name."""
-    model = named(onnx.load_model_from_string(content))
-    if next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx")) < OPSET:
-        newer = ir.from_proto(model)
-        version_converter.convert_version(newer, OPSET, fallback=True)
-        model = ir.to_proto(newer)
-    prepared = _written(lambda output: quant_pre_process(model, output), what)
+
+    def prepare(output: Path) -> None:
+        model = named(onnx.load_model_from_string(content))
+        if all(each.version < OPSET for each in model.opset_import if each.domain in ("", "ai.onnx")):
+            model = version_converter.convert_version(model, OPSET)
+        quant_pre_process(model, output)
+
+    prepared = _written(prepare, what)
     if not _layers(prepared):
         raise CompressError(
             f"{what} has no convolution and no linear layer with weights of its own, so there is nothing to quantize."
@@ -252,6 +257,11 @@ def _finished(content: bytes, what: str) -> bytes:
         tidy(model)
     finished: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     onnx_file.check(finished, f"the quantized form of {what}")
+    if not any(weight(node.inputs[1]) for node in layers(model)):
+        raise CompressError(
+            f"no layer of {what} was quantized: all were excluded, or onnxruntime's quantizer takes none of them (it takes FP32). "
+            "Exclude less, or export the network in FP32."
+        )
     return finished
 
 

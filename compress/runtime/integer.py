@@ -59,5 +59,6 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
     found = {
         value.name: [extent.dim_value for extent in value.type.tensor_type.shape.dim]
         for value in (*inferred.value_info, *inferred.output)
+        if value.type.tensor_type.HasField("shape")
     }
     return {name: shape for name, shape in found.items() if all(shape)}

@@ -137,6 +137,14 @@ def test_rules_ignored_and_rules_spared_are_not_repaired():
     assert repair(content, OPENVINO).content == content
 
 
+@pytest.mark.parametrize("batch", [1, 48])
+def test_a_file_for_a_fixed_batch_is_proved_on_many_images_all_the_same(batch):
+    graph = Graph(shape=(batch, 3, 8, 8), dtype=INT8, zero=3)
+    content = graph.bytes(graph.held(graph.conv(graph.held("images"), "conv")))
+    done = repair(content, CPU)
+    assert [(each.rule, each.kept) for each in done.repairs] == [("activation-type", True)]
+
+
 def test_a_batch_norm_in_training_is_not_folded():
     content, target, *_ = BROKEN["a batch norm in training"]
     assert repair(content, target).content == content
