@@ -6,7 +6,7 @@ what `compress run` does around them.
 
 import importlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pydantic
 from pydantic import Field
@@ -16,6 +16,7 @@ from compress.checkpoint import TrainedOn
 from compress.errors import CompressError, unknown
 from compress.limit import Limit
 from compress.pipeline import Step
+from compress.quantize.target import RUN, SIMULATED, TARGETS
 
 STEPS = {
     "train": "compress.train.step:Train",
@@ -125,6 +126,16 @@ class Recipe(Section):
         if not entries:
             raise ValueError("a recipe without steps does nothing; add one, as in `- fold`")
         return entries
+
+    @pydantic.model_validator(mode="after")
+    def _exported(self) -> Self:
+        for step in self.sequence:
+            if (name := getattr(step, "target", None)) in TARGETS and TARGETS[name].simulated:
+                raise ValueError(
+                    f"{step.name} is for the target {name} ({SIMULATED}), and a run exports what it makes. "
+                    f"Give one of {', '.join(RUN)}; `compress quantize` simulates others"
+                )
+        return self
 
     @property
     def sequence(self) -> tuple[Step, ...]:
