@@ -21,6 +21,7 @@ LAYERS = [
         "quantize.sequence",
         "quantize.bias",
         "quantize.packing",
+        "quantize.calibration",
         "quantize.histogram",
         "quantize.observers",
         "quantize.placement",
