@@ -4,23 +4,16 @@ It is given the target's integers, scales and kinds of operators, and what it pl
 runtime likes is repaired as `compress lint --fix` does. Ranges are the least and the largest value seen.
 """
 
-import contextlib
 import dataclasses
 import importlib.metadata
-import io
 import itertools
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import version_converter
 from onnx_ir.passes import common
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from pydantic.dataclasses import dataclass
 
 import compress
@@ -32,19 +25,17 @@ from compress.export import onnx_file, onnx_layers
 from compress.export.artifact import Artifact, read_sidecar, sidecar, write_sidecar
 from compress.lint import fix
 from compress.lint.finding import Finding
-from compress.lint.graph import ENDS, KINDS, answers, constant, layers, quantizers, read, users, weight
+from compress.lint.graph import answers, layers, quantizers, read, users, weight
 from compress.parity import AGREEMENT, difference, void
 from compress.progress import Progress, silent
 from compress.quantize.calibration import NOT_FINITE, batches, calibrated
+from compress.quantize.onnxruntime_tools import prepared, static, weighted
 from compress.quantize.step import Quantize
 from compress.quantize.target import SIMULATED, Target, target
-from compress.runtime.kernels import layer, named
+from compress.runtime.kernels import layer
 from compress.runtime.onnxruntime import OnnxSession
 from compress.runtime.session import Images, Logits
 
-TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
-OPSET = 13
-"""The first opset whose DequantizeLinear has a scale for each channel."""
 HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 FEWEST = 2
 """Calibration images below which nothing can be said of the answers."""
@@ -93,10 +84,10 @@ def quantize(
     def shown(progress: Progress = silent) -> Iterator[Images]:
         return (images.numpy() for images in batches(data, count, size, labels, progress))
 
-    prepared = _prepared(content, what)
-    excluded = _excluded(prepared, settings.exclude, what)
+    plain = prepared(content, what)
+    excluded = _excluded(plain, settings.exclude, what)
     exact: list[Logits] = []
-    written = _static(prepared, wanted, excluded, _recorded(session, shown(progress), exact), what)
+    written = static(plain, wanted, excluded, _recorded(session, shown(progress), exact), what)
     proof = np.concatenate(list(itertools.islice(shown(), -(-fix.IMAGES // size))))
     done = fix.repair(_finished(written, what), wanted, proof)
 
@@ -108,7 +99,7 @@ def quantize(
         )
     figures, share = difference(reference, logits), _integer_macs(made, done.content, wanted)
     findings = tuple(each for each in done.left if each.rule != "not-quantized" or each.node not in excluded)
-    artifact = _artifact(path, output, done.content, prepared, wanted, data, count, excluded)
+    artifact = _artifact(path, output, done.content, plain, wanted, data, count, excluded)
     notes = (
         *calibrated(data, settings.images, count, labels),
         *_told(wanted, share, figures, findings),
@@ -146,31 +137,9 @@ def _batches(session: OnnxSession, there: int, settings: Quantize, what: str) ->
     return count, size
 
 
-def _prepared(content: bytes, what: str) -> bytes:
-    """The graph after onnxruntime's pre-processing: shapes inferred, batch norms folded, every node with a name."""
-
-    def prepare(output: Path) -> None:
-        model = named(onnx.load_model_from_string(content))
-        if all(each.version < OPSET for each in model.opset_import if each.domain in ("", "ai.onnx")):
-            model = version_converter.convert_version(model, OPSET)
-        quant_pre_process(model, output)
-
-    prepared = _written(prepare, what)
-    if not _layers(prepared):
-        raise CompressError(
-            f"{what} has no convolution and no linear layer with weights of its own, so there is nothing to quantize."
-        )
-    return prepared
-
-
-def _layers(prepared: bytes) -> list[str]:
-    """The names of the nodes that multiply by stored weights."""
-    return [str(node.name) for node in layers(read(prepared)) if constant(node.inputs[1]) is not None]
-
-
-def _excluded(prepared: bytes, exclude: tuple[str, ...], what: str) -> list[str]:
+def _excluded(plain: bytes, exclude: tuple[str, ...], what: str) -> list[str]:
     """The nodes of the layers excluded by name, and of the modules with all layers in them."""
-    nodes = _layers(prepared)
+    nodes = weighted(plain)
     found = {
         name: [node for node in nodes if node == name or node.startswith((f"{name}/", f"{name}."))] for name in exclude
     }
@@ -188,58 +157,6 @@ def _recorded(session: OnnxSession, shown: Iterator[Images], exact: list[Logits]
             raise CompressError(NOT_FINITE)
         exact.append(logits)
         yield images
-
-
-def _static(prepared: bytes, wanted: Target, excluded: list[str], shown: Iterator[Images], what: str) -> bytes:
-    """The graph with Q/DQ, as onnxruntime's quantizer places them around the operators a target computes or carries."""
-    graph = onnx.load_model_from_string(prepared).graph
-    stored = {tensor.name for tensor in graph.initializer}
-    name = next(each.name for each in graph.input if each.name not in stored)
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-        def get_next(self) -> dict[str, Images] | None:
-            return next(({name: images} for images in shown), None)
-
-    def static(output: Path) -> None:
-        given = output.with_name("prepared.onnx")
-        given.write_bytes(prepared)
-        quantize_static(
-            given,
-            output,
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=[
-                *(op for op, kind in KINDS.items() if kind in wanted.computed | wanted.carried),
-                *ENDS,
-            ],
-            nodes_to_exclude=excluded,
-            per_channel=wanted.weight_scales == "channel",
-            activation_type=TYPES[wanted.activations.dtype],
-            weight_type=TYPES[wanted.weights.dtype],
-            extra_options={
-                "ActivationSymmetric": wanted.activations.symmetric,
-                "WeightSymmetric": wanted.weights.symmetric,
-                "QuantizeBias": wanted.bias == "int32",
-            },
-        )
-
-    return _written(static, what)
-
-
-def _written(tool: Callable[[Path], Any], what: str) -> bytes:
-    """What one of onnxruntime's tools writes to the path it is given; it prints nothing, and its failure is a refusal."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        output = Path(folder) / "made.onnx"
-        try:
-            tool(output)
-        except CompressError:
-            raise
-        except Exception as error:  # they raise what they like, Exception itself among it
-            raise CompressError(
-                f"onnxruntime's quantizer cannot follow {what}: {' '.join(str(error).split())} "
-                "Export it again with a newer opset, for one image size, or quantize the network it was exported from."
-            ) from error
-        return output.read_bytes()
 
 
 def _finished(content: bytes, what: str) -> bytes:
@@ -296,7 +213,7 @@ def _artifact(
     path: Path,
     output: Path,
     content: bytes,
-    prepared: bytes,
+    plain: bytes,
     wanted: Target,
     data: LearningData,
     count: int,
@@ -306,7 +223,7 @@ def _artifact(
     if sidecar(path).exists():
         source = read_sidecar(path)
     else:
-        graph, shape = onnx.load_model_from_string(prepared).graph, OnnxSession(prepared).input_shape
+        graph, shape = onnx.load_model_from_string(plain).graph, OnnxSession(plain).input_shape
         source = Artifact(
             path=path,
             format="onnx",
@@ -320,7 +237,7 @@ def _artifact(
             parameters=sum(
                 int(np.prod(tensor.dims)) for tensor in graph.initializer if tensor.data_type in onnx_file.FLOATS
             ),
-            macs=sum(each.macs for each in onnx_layers.layers(prepared)),
+            macs=sum(each.macs for each in onnx_layers.layers(plain)),
             dataset=data.spec,
             tools={},
         )

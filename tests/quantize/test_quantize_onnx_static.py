@@ -20,7 +20,8 @@ from compress.export import export
 from compress.export.artifact import read_sidecar, sidecar
 from compress.export.half import convert
 from compress.export.settings import Settings
-from compress.quantize.onnx_static import _written, quantize
+from compress.quantize.onnx_static import quantize
+from compress.quantize.onnxruntime_tools import written
 from compress.quantize.step import Quantize
 from compress.quantize.target import RUN, target
 from compress.runtime.onnxruntime import OnnxSession
@@ -268,7 +269,7 @@ def test_a_failure_of_onnxruntimes_tools_is_a_refusal(tmp_path):
         quant_pre_process(tmp_path / "none.onnx", output)
 
     with pytest.raises(CompressError, match=r"cannot follow the file: .*none\.onnx.* Export it again"):
-        _written(fail, "the file")
+        written(fail, "the file")
 
 
 def test_a_simulated_target_or_another_ending_is_refused(source, tmp_path):
