@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-MODELS = Path(__file__).parents[1] / "models"
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:

@@ -2,12 +2,12 @@
 
 import dataclasses
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import small_onnx
-from conftest import MODELS
 from onnx import numpy_helper
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -27,6 +27,7 @@ from compress.quantize.target import RUN, target
 from compress.runtime.onnxruntime import OnnxSession
 
 IMAGES = 128
+DIGITS = Path(__file__).parents[2] / "models" / "digits.safetensors"
 FOREIGN = (
     small_onnx.CLASSIFIER.replace("3, 8, 8] images", "1, 32, 32] images")
     .replace("[4, 3, 3, 3]", "[4, 1, 3, 3]")
@@ -52,7 +53,7 @@ def digits():
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     path = tmp_path_factory.mktemp("source") / "digits.onnx"
-    export(checkpoint.load(MODELS / "digits.safetensors"), path)
+    export(checkpoint.load(DIGITS), path)
     return path
 
 
