@@ -174,6 +174,6 @@ def _complete(
         curves=tuple(
             Curve(record.step, record.figures, seen=checkpoint.trained_on == "all")
             for record in checkpoint.history
-            if record.figures
+            if "train_loss" in record.figures  # other steps' figures are no curves
         ),
     )

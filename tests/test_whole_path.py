@@ -72,6 +72,13 @@ def test_every_hop_is_in_the_ledger_and_passed(done):
     }
 
 
+def test_the_curves_are_those_of_trainings(done):
+    folder, _ = done
+    entries = measurement.read(folder / "measurements.json").entries
+    steps = {entry.subject.name: [curve.step for curve in entry.curves] for entry in entries}
+    assert steps == {"baseline.onnx": ["train"], "03-fold.onnx": ["train"] * 2, "04-quantize.onnx": ["train"] * 2}
+
+
 def test_the_report_reads_again_and_a_changed_number_is_noticed(done, tmp_path):
     folder, outcome = done
     assert reports.read(folder / "report.json") == outcome.report

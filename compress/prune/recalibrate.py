@@ -42,4 +42,4 @@ def recalibrated(network: nn.Module, resources: Resources, images: int) -> str:
         return "no batch norm to recalibrate"
     recalibrate(network.to(resources.device), batches(resources, images, "prune", augmented=True))
     network.cpu()
-    return f"batch norms recalibrated on up to {images} shifted and flipped images"
+    return f"batch norms recalibrated on up to {images} images, varied as in training"
