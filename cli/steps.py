@@ -1,6 +1,5 @@
 """The commands that are one step each: train, prune, sparsify, fold, quantize. Their options are the step's own fields."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from click.core import ParameterSource
 from compress import checkpoint as files
 from compress.errors import UsageError
 from compress.measured import runtime_of
-from compress.pipeline import Resources, Step, partial_of, steps_folder
+from compress.pipeline import Resources, Step, keep
 from compress.recipe import step_class
 
 from . import options, output
@@ -142,8 +141,7 @@ def _result(step: Step, source: files.Checkpoint, resources: Resources, path: Pa
 
     result = step(source, resources)
     if is_first():
-        files.save(result, path)
-        shutil.rmtree(steps_folder(partial_of(path)), ignore_errors=True)
+        keep(result, path)
     return _plain(result, path), _human(step, result, path)
 
 

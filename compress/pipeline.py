@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +76,7 @@ class Resources:
     """What a step may use besides the checkpoint. The test images are not among it: no step can select by them.
 
     `teacher` answers for distillation; `user` is the network function named on the command line. `partial`
-    is where a long step keeps what it needs to go on after a kill; the step removes it when it is done. `source`
+    is where a long step keeps what it needs to go on after a kill, until `keep` has written its result. `source`
     is the checkpoint's own file, beside which lies what was measured of it.
     """
 
@@ -195,10 +196,17 @@ def run(
         except CompressError as error:
             raise type(error)(f"step {number} ({step.name}): {error}") from error
         if folder and path and not done and is_first():
-            files.save(result, storage.folder(folder) / path.name)
+            keep(result, storage.folder(folder) / path.name)
         checkpoint = result
         finished(number, step, result, done is not None)
     return checkpoint
+
+
+def keep(result: Checkpoint, path: Path) -> None:
+    """Write a step's result, and only then remove what it left beside `path` to go on from after a kill."""
+    files.save(result, path)
+    partial_of(path).unlink(missing_ok=True)
+    shutil.rmtree(steps_folder(partial_of(path)), ignore_errors=True)
 
 
 def partial_of(path: Path) -> Path:
@@ -206,9 +214,9 @@ def partial_of(path: Path) -> Path:
     return path.with_name(path.stem + ".partial.safetensors")
 
 
-def steps_folder(path: Path) -> Path:
-    """Where what is several steps keeps them until its result, `path`, is written."""
-    return path.with_suffix(".steps")
+def steps_folder(partial: Path) -> Path:
+    """Where a step that is several, one after the other, keeps what each gave, for the `partial` it was given."""
+    return partial.with_suffix(".steps")
 
 
 def _done(step: Step, checkpoint: Checkpoint, resources: Resources, path: Path) -> Checkpoint | None:

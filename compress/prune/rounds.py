@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress import checkpoint as files
+from compress import storage
 from compress.checkpoint import Checkpoint, Record
 from compress.device import is_first
 from compress.errors import CompressError
-from compress.pipeline import Change, Resources
+from compress.pipeline import Change, Resources, keep, partial_of, steps_folder
 from compress.train.training import train
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ def in_rounds(step: "Prune", checkpoint: Checkpoint, resources: Resources, cut: 
     A run that was killed goes on in the round it was in, from the file that the last finished one left.
     """
     rounds = 1 if step.schedule == "one-shot" else step.rounds
-    kept = _kept(resources)
+    folder = steps_folder(resources.partial) if resources.partial else None
     settings = {**step.model_dump(mode="json"), "seed": resources.seed}
-    current, done = _found(kept, checkpoint, settings)
+    current, done = _found(folder, rounds, checkpoint, settings)
     curves: dict[str, list[float]] = defaultdict(list)
     for record in current.history[len(checkpoint.history) :]:
         for name, values in record.figures.items():
@@ -38,16 +39,18 @@ def in_rounds(step: "Prune", checkpoint: Checkpoint, resources: Resources, cut: 
         current = dataclasses.replace(current, architecture=change.architecture, weights=change.weights)
         epochs = step.epochs * number // rounds - step.epochs * (number - 1) // rounds
         training = step.training.model_copy(update={"epochs": epochs})
-        trained = train(training, current, resources, identity={"prune": settings, "round": number})
+        path = _file(storage.folder(folder), number) if folder else None
+        within = dataclasses.replace(resources, partial=partial_of(path) if path else None)
+        trained = train(training, current, within, identity={"prune": settings, "round": number})
         for name, values in trained.figures.items():
             curves[name] += values
         figures = dict(trained.figures)
         record = Record("prune", {**settings, "round": number}, resources.seed, checkpoint.fingerprint, figures=figures)
         current = dataclasses.replace(current, weights=trained.weights, history=(*current.history, record))
-        if kept is not None and number < rounds and is_first():
-            files.save(current, kept)
-    if kept is not None:
-        kept.unlink(missing_ok=True)
+        if (
+            path and number < rounds and is_first()
+        ):  # the last one is the step's result, and its state stays until that is written
+            keep(current, path)
     words = f"trained for {step.epochs} epoch{'s' * (step.epochs > 1)}" + f", in {rounds} rounds" * (rounds > 1)
     return dataclasses.replace(
         change,
@@ -57,23 +60,26 @@ def in_rounds(step: "Prune", checkpoint: Checkpoint, resources: Resources, cut: 
     )
 
 
-def _kept(resources: Resources) -> Path | None:
-    """Where the last finished round is kept, beside the unfinished training."""
-    return resources.partial and resources.partial.with_name(resources.partial.name.replace(".partial.", ".round."))
+def _file(folder: Path, number: int) -> Path:
+    """Where a finished round is kept."""
+    return folder / f"{number:02d}-round.safetensors"
 
 
-def _found(path: Path | None, checkpoint: Checkpoint, settings: dict[str, object]) -> tuple[Checkpoint, int]:
+def _found(
+    folder: Path | None, rounds: int, checkpoint: Checkpoint, settings: dict[str, object]
+) -> tuple[Checkpoint, int]:
     """The last finished round and its number, or the checkpoint itself and 0.
 
     Raises CompressError where another run left the file.
     """
-    if path is None or not path.exists():
-        return checkpoint, 0
-    found = files.load(path)
-    last = found.history[-1] if found.history else None
-    number = last.settings.get("round", 0) if last else 0
-    if last is None or last.settings != {**settings, "round": number} or last.parent != checkpoint.fingerprint:
-        raise CompressError(
-            f"{path} was left by another run. Give the same checkpoint and settings to go on with it, or remove it to start again."
-        )
-    return found, number
+    for number in range(rounds - 1, 0, -1):
+        if folder is None or not (path := _file(folder, number)).exists():
+            continue
+        found = files.load(path)
+        last = found.history[-1] if found.history else None
+        if last is None or last.settings != {**settings, "round": number} or last.parent != checkpoint.fingerprint:
+            raise CompressError(
+                f"{path} was left by another run. Give the same checkpoint and settings to go on with it, or remove {folder} to start again."
+            )
+        return found, number
+    return checkpoint, 0

@@ -80,8 +80,6 @@ def learn(
         if not _is_memory(error):
             raise
         raise _out_of_memory(train, place, error) from error
-    if resources.partial is not None and place.rank == 0:
-        resources.partial.unlink(missing_ok=True)
     if train.patience is not None and not train.restore_best:
         kept = prepared.plan.averager.module if prepared.plan.averager else network
         result = replace(result, weights=copy(kept), epoch=len(result.curves["train_loss"]))

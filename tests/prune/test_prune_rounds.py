@@ -8,8 +8,10 @@ from digits_like import base, resources
 from pydantic import ValidationError
 
 from compress import checkpoint as files
+from compress import storage
 from compress.build import build
 from compress.errors import CompressError
+from compress.pipeline import keep
 from compress.prune import rounds
 from compress.prune.schedules import cubic
 from compress.prune.sparsify import Sparsify
@@ -67,19 +69,22 @@ def test_a_killed_run_goes_on_in_the_round_it_was_in_to_the_same_weights(monkeyp
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         observed(patch, fail_at=3)
         STEP(base(), given)
-    assert (tmp_path / "out.round.safetensors").exists()
-    with pytest.raises(CompressError, match=r"out\.round\.safetensors was left by another run\. .* or remove it"):
+    assert (given.partial.with_suffix(".steps") / "02-round.safetensors").exists()
+    with pytest.raises(CompressError, match=r"02-round\.safetensors was left by another run\. .* or remove .*\.steps "):
         STEP.model_copy(update={"criterion": "l1"})(base(), given)
     seen = observed(monkeypatch)
-    assert STEP(base(), given).fingerprint == whole.fingerprint
+    result = STEP(base(), given)
+    assert result.fingerprint == whole.fingerprint
     assert len(seen) == 1
-    assert not list(tmp_path.iterdir())
+    keep(result, tmp_path / "out.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.safetensors"]
 
 
 def test_a_file_that_no_round_left_is_not_gone_on_with(tmp_path):
-    files.save(base(), tmp_path / "out.round.safetensors")
-    with pytest.raises(CompressError, match=r"out\.round\.safetensors was left by another run"):
-        STEP(base(), dataclasses.replace(resources(), partial=tmp_path / "out.partial.safetensors"))
+    given = dataclasses.replace(resources(), partial=tmp_path / "out.partial.safetensors")
+    files.save(base(), storage.folder(given.partial.with_suffix(".steps")) / "01-round.safetensors")
+    with pytest.raises(CompressError, match=r"01-round\.safetensors was left by another run"):
+        STEP(base(), given)
 
 
 def test_zeros_outlive_the_rounds():

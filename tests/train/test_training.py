@@ -1,6 +1,7 @@
 """Every setting of the step `Train` does what it says, and what cannot be done is said."""
 
 import dataclasses
+import errno
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from tiny_training import USER, Everything, checkpoint, resources, same, task
 
 from compress import checkpoint as files
+from compress import pipeline
 from compress.errors import CompressError, ResourceError, UsageError
 from compress.networks import UserNetwork
 from compress.train.step import Train
@@ -219,8 +221,27 @@ def stopped_and_resumed(folder, at, **settings):
         step(START, resources(DATA, teacher=TEACHER, partial=partial, progress=stop))
     assert partial.exists()
     result = step(START, resources(DATA, teacher=TEACHER, partial=partial))
-    assert not partial.exists()
+    pipeline.keep(result, folder / "a.safetensors")
+    assert [path.name for path in folder.iterdir()] == ["a.safetensors"]
     return result
+
+
+def test_a_result_that_could_not_be_written_is_not_trained_again(tmp_path, monkeypatch):
+    step, whole = Train(**{**QUIET, "save_minutes": 0.0}), files.save
+
+    def full(result, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        pipeline.run([step], START, resources(DATA), tmp_path)
+    monkeypatch.setattr(files, "save", whole)
+    taken = []
+    again = resources(DATA, progress=lambda task, done, total, detail: taken.append(done))
+    result = pipeline.run([step], START, again, tmp_path)
+    assert len(taken) <= 1
+    assert same(result.weights, trained().weights)
+    assert [path.name for path in tmp_path.iterdir()] == ["01-train.safetensors"]
 
 
 # bad input
