@@ -1,17 +1,18 @@
 """Every family of CNN through pruning, reloading, folding, ONNX, INT8 and TensorRT, with parity at every hop.
 
     python benchmarks/matrix.py check --keep FOLDER
+    python benchmarks/matrix.py qat --keep FOLDER
     python benchmarks/matrix.py time --keep FOLDER
     python benchmarks/matrix.py write --keep FOLDER
 
-`check` takes each network through the hops in a process of its own, with a time limit; `time`, on a quiet
-machine, sets INT8 beside FP32 and onnxruntime's own quantizer; `write` puts both in `reports/matrix.*`. All keep
-what is done in FOLDER and go on after a kill. Weights are random behind batch norms that know their inputs,
-as no file of trained ones is at hand: what is shown is that every hop holds, and what it costs, not accuracy.
+`check` takes each network through the hops in a process of its own, with a time limit; `qat` trains each on its
+integers for a few steps, at 96 pixels; `time`, on a quiet machine, sets INT8 beside FP32 and onnxruntime's own
+quantizer; `write` puts all in `reports/matrix.*`. All keep what is done in FOLDER and go on after a kill. Weights are
+random behind batch norms that know their inputs, as no file of trained ones is at hand: what is shown is that every
+hop holds, and what it costs, not accuracy.
 """
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import subprocess
@@ -24,14 +25,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from families import NETWORKS, blotches, lively, with_classifier
+from torch import Tensor
 
 from compress import checkpoint, document, parity, storage
 from compress.build import build, structure
 from compress.checkpoint import Checkpoint
-from compress.data.load import load
 from compress.data.normalise import normalise
-from compress.data.splits import Data
 from compress.device import use
 from compress.environment import environment
 from compress.errors import CompressError
@@ -44,27 +44,18 @@ from compress.interval import ratio_interval
 from compress.macs import macs
 from compress.measurement import Hop
 from compress.pipeline import Resources
-from compress.prune.recalibrate import batch_norms, recalibrate
 from compress.prune.step import Prune
+from compress.quantize.qat_step import ConvertQAT, PrepareQAT
 from compress.quantize.step import Quantize
 from compress.runtime.onnxruntime import OnnxSession
 from compress.runtime.torch import TorchSession
+from compress.train.step import Train
 
 ROOT = Path(__file__).parents[1]
-TORCHVISION = (
-    *("alexnet", "vgg16", "vgg11_bn", "resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2", "densenet121"),
-    *("googlenet", "inception_v3", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "shufflenet_v2_x1_0"),
-    *("squeezenet1_1", "mnasnet1_0", "efficientnet_b0", "efficientnet_v2_s", "regnet_x_400mf", "regnet_y_400mf"),
-    "convnext_tiny",
-)
-TIMM = (
-    *("resnetv2_50", "repvgg_a0", "ghostnet_100", "hrnet_w18_small", "darknet53", "cspresnet50", "dla34"),
-    *("tf_mixnet_s", "res2net50_26w_4s", "vovnet39a"),
-)
-NETWORKS = [*(f"torchvision:{name}" for name in TORCHVISION), *(f"timm:{name}" for name in TIMM)]
-LIMIT = 900
+LIMIT = 1800
 """Seconds after which a network's process is ended."""
-IMAGES, CLASSES = 160, 4
+SHOWN = 16
+"""Images that each hop is compared on, and that INT8 is calibrated on."""
 BATCHES = (1, 8)
 SIDES = ("fp32", "int8", "quantize_static")
 ENGINES: dict[str, Settings] = {
@@ -76,7 +67,8 @@ ENGINES: dict[str, Settings] = {
 def main() -> None:
     """Check, time, or write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=["check", "time", "write", "one", "digest"])
+    parser.add_argument("task", choices=[*APART, "time", "write", "digest"])
+    parser.add_argument("--here", action="store_true", help="one network, in this process")
     parser.add_argument("--keep", type=Path, required=True)
     parser.add_argument("--networks", nargs="*", default=NETWORKS)
     parser.add_argument("--threads", type=int, default=1)
@@ -85,15 +77,15 @@ def main() -> None:
     use("cpu", asked.threads)
     if asked.task == "digest":
         print(digest(checkpoint.load(asked.keep)))
-    elif asked.task == "one":
-        print(json.dumps(checked(asked.networks[0], asked.keep)))
+    elif asked.here:
+        print(json.dumps(APART[asked.task](asked.networks[0], asked.keep)))
     elif asked.task == "write":
         write(asked.keep)
     else:
         for network in asked.networks:
             kept = place(asked.keep, network) / f"{asked.task}.json"
             if not kept.exists():
-                found = apart(network, asked) if asked.task == "check" else timed(network, asked)
+                found = apart(network, asked) if asked.task in APART else timed(network, asked)
                 storage.folder(kept.parent)
                 storage.write_text(kept, json.dumps(found, indent=1) + "\n")
                 print(network, found.get("failed") or json.dumps(found)[:300], flush=True)
@@ -105,8 +97,8 @@ def place(keep: Path, network: str) -> Path:
 
 
 def apart(network: str, asked: argparse.Namespace) -> dict[str, Any]:
-    """What `checked` finds, in a process of its own."""
-    words = [sys.executable, __file__, "one", "--keep", str(asked.keep), "--networks", network]
+    """What a task finds, in a process of its own."""
+    words = [sys.executable, __file__, asked.task, "--here", "--keep", str(asked.keep), "--networks", network]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False)
     except subprocess.TimeoutExpired:
@@ -117,25 +109,11 @@ def apart(network: str, asked: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def blotches(keep: Path, side: int) -> Data:
-    """Images of coloured blotches, written once."""
-    path = storage.folder(keep) / f"blotches-{side}.npz"
-    if not path.exists():
-        coarse = torch.rand(IMAGES, 3, 7, 7, generator=torch.Generator().manual_seed(0))
-        images = (nn.functional.interpolate(coarse, (side, side), mode="bicubic").clamp(0, 1) * 255).byte()
-        arrays = {"images": images.movedim(1, 3).numpy(), "labels": np.arange(IMAGES) % CLASSES}
-        np.savez(path, **{f"{part}_{name}": array for part in ("train", "test") for name, array in arrays.items()})
-    return load(f"npz:{path}")
-
-
 def checked(network: str, keep: Path) -> dict[str, Any]:
     """Take a network through every hop; the files that are timed later stay in its folder."""
     folder = storage.folder(place(keep, network))
-    data = blotches(keep, 299 if "inception" in network else 224)
-    pixels, _ = next(data.learning.calibration.batches(64))
-    images = normalise(pixels, data.spec.preprocessing)
-    shown, resources = images.numpy()[:32], Resources(data.learning)
-    base = lively(import_checkpoint(None, network, data.spec), images)
+    base, resources, images, labels = begin(network, keep, 299 if "inception" in network else 224)
+    shown = images.numpy()[:SHOWN]
     found: dict[str, Any] = {"hops": {}}
     hops: dict[str, Any] = found["hops"]
 
@@ -145,6 +123,7 @@ def checked(network: str, keep: Path) -> dict[str, Any]:
     input_shape = base.architecture.input_shape
     found["macs"] = macs(structure(pruned.architecture), input_shape) / macs(structure(base.architecture), input_shape)
     found["refusals"] = [f"{refusal.layer}: {refusal.reason}" for refusal in pruned.history[-1].refusals]
+    pruned = with_classifier(pruned, images, labels)
     path = folder / "pruned.safetensors"
     checkpoint.save(pruned, path)
     hops["reloaded"] = "passed" if digest(pruned) == digest_apart(path) else "other logits in a fresh process"
@@ -152,17 +131,19 @@ def checked(network: str, keep: Path) -> dict[str, Any]:
     folded = Fold()(pruned, resources)
     hops["folded"] = verdict(session(pruned), session(folded), shown, "exact")
     hops["onnx"] = verdict(session(folded), file(folded, folder / "pruned.onnx"), shown, "exact")
-    small = Quantize(images=64, batch=16)(folded, resources)
+    small = Quantize(images=SHOWN, batch=SHOWN)(folded, resources)
     hops["pruned INT8"] = verdict(session(small), file(small, folder / "pruned-int8.onnx", False), shown, "integer")
 
     dense = Fold()(base, resources)
     whole = file(dense, folder / "fp32.onnx")
     hops["dense onnx"] = verdict(session(dense), whole, shown, "exact")
-    int8 = Quantize(images=64, batch=16)(dense, resources)
+    int8 = Quantize(images=SHOWN, batch=SHOWN)(dense, resources)
     hops["INT8"] = verdict(session(int8), file(int8, folder / "int8.onnx", False), shown, "integer")
     found["integer_macs"] = OnnxSession((folder / "int8.onnx").read_bytes()).integer_macs()
     found["left_in_float"] = [f"{refusal.layer}: {refusal.reason}" for refusal in int8.history[-1].refusals]
-    found["engines"] = engines(dense, Quantize(target="tensorrt", images=64, batch=16)(dense, resources), shown, folder)
+    found["engines"] = engines(
+        dense, Quantize(target="tensorrt", images=SHOWN, batch=SHOWN)(dense, resources), shown, folder
+    )
     try:
         peer(folder / "fp32.onnx", folder / "quantize_static.onnx", shown)
     except Exception as error:  # whatever the other tool raises is its own
@@ -170,26 +151,35 @@ def checked(network: str, keep: Path) -> dict[str, Any]:
     return found
 
 
-def lively(start: Checkpoint, images: Tensor) -> Checkpoint:
-    """Random weights of which every layer's signal is of order one, and a classifier that prefers no class."""
-    network = build(start)
-    with torch.no_grad():
-        if not batch_norms(network):
-            for module in network.modules():
-                if isinstance(module, (nn.Conv2d, nn.Linear)):
-                    nn.init.kaiming_normal_(
-                        module.weight, nonlinearity="relu", generator=torch.Generator().manual_seed(0)
-                    )
-        for name, parameter in network.named_parameters():
-            if name.endswith(("layer_scale", "gamma")):  # made to begin near zero
-                parameter.fill_(0.3)
-        recalibrate(network, images.split(32))
-        logits = network(images)
-        last = [module for module in network.modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1]
-        if last.bias is not None and last.weight.shape[0] == logits.shape[1]:
-            last.weight /= logits.std()
-            last.bias.copy_((last.bias - logits.mean(0)) / logits.std())
-    return dataclasses.replace(start, weights=network.state_dict())
+def trained(network: str, keep: Path) -> dict[str, Any]:
+    """Train a network on the integers of ONNX Runtime for an epoch of nine steps, and convert it."""
+    base, resources, images, _ = begin(network, keep, 96)
+    shown = images.numpy()[:SHOWN]
+    begun = time.monotonic()
+    prepared = PrepareQAT(images=64, batch=16)(base, resources)
+    learnt = Train(epochs=1, batch=16, rate=1e-4, distillation=0.9)(prepared, resources)
+    converted = ConvertQAT()(learnt, resources)
+    path = storage.folder(place(keep, network)) / "qat.onnx"
+    hops = {
+        "trained on integers": verdict(session(learnt), session(converted), shown, "exact"),
+        "its file": verdict(session(converted), file(converted, path, False), shown, "integer"),
+    }
+    share = OnnxSession(path.read_bytes()).integer_macs()
+    path.unlink()
+    left = [f"{refusal.layer}: {refusal.reason}" for refusal in prepared.history[-1].refusals]
+    return {"hops": hops, "integer_macs": share, "left_in_float": left, "seconds": time.monotonic() - begun}
+
+
+APART = {"check": checked, "qat": trained}
+
+
+def begin(network: str, keep: Path, side: int) -> tuple[Checkpoint, Resources, Tensor, Tensor]:
+    """A network, what its steps may use, and 64 images (N, C, H, W) with their classes (N)."""
+    data = blotches(keep, side)
+    pixels, labels = next(data.learning.calibration.batches(64))
+    images = normalise(pixels, data.spec.preprocessing)
+    base = lively(import_checkpoint(None, network, data.spec), images, labels)
+    return base, Resources(data.learning, teacher=base), images, labels
 
 
 def digest(given: Checkpoint) -> str:
@@ -283,7 +273,7 @@ def write(keep: Path) -> None:
     rows = {}
     for network in NETWORKS:
         folder = place(keep, network)
-        parts = {task: folder / f"{task}.json" for task in ("check", "time")}
+        parts = {task: folder / f"{task}.json" for task in (*APART, "time")}
         rows[network] = {task: json.loads(path.read_text()) for task, path in parts.items() if path.exists()}
     made = {"rows": rows, "environment": document.plain(environment(1))}
     storage.write_text(ROOT / "reports" / "matrix.json", json.dumps(made, indent=1) + "\n")
@@ -300,32 +290,42 @@ def markdown(made: dict[str, Any]) -> str:
         "Pruned to half its MACs, reloaded in a fresh process bit for bit, folded, exported, run by ONNX Runtime; INT8 of",
         "the pruned and of the whole network; engines built by TensorRT-RTX for compute capability 8.6. `time` is the",
         "INT8 file's share of FP32's in ONNX Runtime at batch 1 and 8, one thread, and beside it onnxruntime's own `quantize_static`.",
+        "`QAT`: trained on its integers for nine steps at 96 pixels, converted and exported; hops that held, and integer MACs.",
         "",
-        "| network | MACs kept | seconds | left alone | hops | INT8 MACs | engines | time, 1 | `quantize_static` | time, 8 | `quantize_static` |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| network | MACs kept | seconds | left alone | hops | INT8 MACs | QAT | engines | time, 1 | `quantize_static` | time, 8 | `quantize_static` |",
+        f"|{' --- |' * 12}",
     ]
     notes = []
     for network, row in made["rows"].items():
-        check, times = row.get("check", {}), row.get("time", {})
+        check, qat, times = row.get("check", {}), row.get("qat", {}), row.get("time", {})
         if "hops" not in check:
-            lines.append(f"| {network} | {'failed' if check else 'not run'} | | | | | | | | | |")
+            lines.append(f"| {network} | {'failed' if check else 'not run'} | | | | | | | | | | |")
             notes += [f"- {network}: {check['failed']}"] if check else []
             continue
         passed = sum(each == "passed" for each in check["hops"].values())
         built = sum(each.startswith("built") for each in check["engines"].values())
         integer = "" if check["integer_macs"] is None else f"{check['integer_macs']:.1f} %"
         cells = [network, f"{check['macs']:.3f}", f"{check['prune_seconds']:.1f}", str(len(check["refusals"]))]
-        cells += [f"{passed} of {len(check['hops'])}", integer, f"{built} of {len(check['engines'])}"]
+        cells += [f"{passed} of {len(check['hops'])}", integer, of_qat(qat), f"{built} of {len(check['engines'])}"]
         for batch in BATCHES:
             for side in ("int8", "quantize_static"):
                 interval = times.get(str(batch), {}).get(side)
                 cells.append(f"{interval[1]:.3f}" if interval else "")
         lines.append(f"| {' | '.join(cells)} |")
-        broken = {name: each for name, each in check["hops"].items() if each != "passed"}
+        broken = {name: each for name, each in (check["hops"] | qat.get("hops", {})).items() if each != "passed"}
+        broken |= {"QAT": qat["failed"]} if "failed" in qat else {}
         broken |= {name: each for name, each in check["engines"].items() if not each.startswith("built")}
         notes += [f"- {network}, {name}: {each}" for name, each in broken.items()]
         notes += [f"- {network}, `quantize_static`: {check['quantize_static']}"] if "quantize_static" in check else []
     return "\n".join([*lines, "", *notes, ""])
+
+
+def of_qat(found: dict[str, Any]) -> str:
+    """A network's training on integers, in a cell."""
+    if "hops" not in found:
+        return "failed" if found else ""
+    held = sum(each == "passed" for each in found["hops"].values())
+    return f"{held} of {len(found['hops'])}, {found['integer_macs']:.1f} %"
 
 
 if __name__ == "__main__":
