@@ -54,7 +54,7 @@ from compress.train.step import Train
 ROOT = Path(__file__).parents[1]
 LIMIT = 1800
 """Seconds after which a network's process is ended."""
-SHOWN = 16
+SHOWN, CALIBRATED = 32, 16
 """Images that each hop is compared on, and that INT8 is calibrated on."""
 BATCHES = (1, 8)
 SIDES = ("fp32", "int8", "quantize_static")
@@ -131,18 +131,18 @@ def checked(network: str, keep: Path) -> dict[str, Any]:
     folded = Fold()(pruned, resources)
     hops["folded"] = verdict(session(pruned), session(folded), shown, "exact")
     hops["onnx"] = verdict(session(folded), file(folded, folder / "pruned.onnx"), shown, "exact")
-    small = Quantize(images=SHOWN, batch=SHOWN)(folded, resources)
+    small = Quantize(images=CALIBRATED, batch=CALIBRATED)(folded, resources)
     hops["pruned INT8"] = verdict(session(small), file(small, folder / "pruned-int8.onnx", False), shown, "integer")
 
     dense = Fold()(base, resources)
     whole = file(dense, folder / "fp32.onnx")
     hops["dense onnx"] = verdict(session(dense), whole, shown, "exact")
-    int8 = Quantize(images=SHOWN, batch=SHOWN)(dense, resources)
+    int8 = Quantize(images=CALIBRATED, batch=CALIBRATED)(dense, resources)
     hops["INT8"] = verdict(session(int8), file(int8, folder / "int8.onnx", False), shown, "integer")
     found["integer_macs"] = OnnxSession((folder / "int8.onnx").read_bytes()).integer_macs()
     found["left_in_float"] = [f"{refusal.layer}: {refusal.reason}" for refusal in int8.history[-1].refusals]
     found["engines"] = engines(
-        dense, Quantize(target="tensorrt", images=SHOWN, batch=SHOWN)(dense, resources), shown, folder
+        dense, Quantize(target="tensorrt", images=CALIBRATED, batch=CALIBRATED)(dense, resources), shown, folder
     )
     try:
         peer(folder / "fp32.onnx", folder / "quantize_static.onnx", shown)
@@ -156,7 +156,7 @@ def trained(network: str, keep: Path) -> dict[str, Any]:
     base, resources, images, _ = begin(network, keep, 96)
     shown = images.numpy()[:SHOWN]
     begun = time.monotonic()
-    prepared = PrepareQAT(images=64, batch=16)(base, resources)
+    prepared = PrepareQAT(images=CALIBRATED, batch=CALIBRATED)(base, resources)
     learnt = Train(epochs=1, batch=16, rate=1e-4, distillation=0.9)(prepared, resources)
     converted = ConvertQAT()(learnt, resources)
     path = storage.folder(place(keep, network)) / "qat.onnx"
