@@ -10,7 +10,7 @@ from compress.train.loop import AfterStep
 
 
 def max_norm(longest: float) -> AfterStep:
-    """Scale every unit whose incoming weights are longer than `longest` back to that length.
+    """Scale every unit that learns and whose incoming weights are longer than `longest` back to that length.
 
     w_i <- w_i min(1, longest / |w_i|) for each output i of each convolution and linear layer.
     (Srivastava et al., https://jmlr.org/papers/v15/srivastava14a.html, section 5.1.)
@@ -20,7 +20,7 @@ def max_norm(longest: float) -> AfterStep:
     def after(network: nn.Module, taken: int) -> None:
         for layer in network.modules():
             layout, weight = layout_of(layer), getattr(layer, "weight", None)
-            if layout is not None and isinstance(weight, Tensor) and weight.dim() > 1:
+            if layout is not None and isinstance(weight, Tensor) and weight.dim() > 1 and weight.requires_grad:
                 outputs = layout.axes["weight"][1]
                 assert outputs is not None
                 weight.copy_(torch.renorm(weight, 2, outputs, longest))

@@ -66,7 +66,7 @@ class Slice:
 
 
 def proximal_groups(groups: Sequence[Sequence[Slice]], optimiser: Optimizer, strength: float) -> AfterStep:
-    """After each step, `shrink_group` by rate * strength every group: the weights that make its channels."""
+    """After each step, `shrink_group` by rate * strength every group: the weights that make its channels and learn."""
     rates = _rates(optimiser)
     indexed = [
         [(slice_, torch.tensor(slice_.places, device=slice_.parameter.device)) for slice_ in group] for group in groups
@@ -74,7 +74,10 @@ def proximal_groups(groups: Sequence[Sequence[Slice]], optimiser: Optimizer, str
 
     @torch.no_grad()
     def after(network: nn.Module, taken: int) -> None:
-        for group in indexed:
+        for every in indexed:
+            group = [(slice_, places) for slice_, places in every if slice_.parameter.requires_grad]
+            if not group:
+                continue
             moved = [slice_.parameter.movedim(slice_.axis, 0) for slice_, _ in group]
             pieces = [each[places] for each, (_, places) in zip(moved, group, strict=True)]
             shrink_group(pieces, strength * rates(group[0][0].parameter))

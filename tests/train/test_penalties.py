@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from compress.train.constraints import max_norm
 from compress.train.penalties import (
     Slice,
     proximal_groups,
@@ -108,9 +109,14 @@ def test_a_proximal_step_uses_the_rate_of_the_moment():
 def test_a_frozen_weight_is_not_pulled():
     made = nn.Linear(1, 1, bias=False)
     made.weight.requires_grad_(False)
-    before = made.weight.clone()
-    proximal_l1(made, torch.optim.SGD(made.parameters(), lr=0.5), 0.2)(made, 1)
-    assert torch.equal(made.weight, before)
+    before, optimiser = made.weight.clone(), torch.optim.SGD(made.parameters(), lr=0.5)
+    for after in (
+        proximal_l1(made, optimiser, 0.2),
+        proximal_groups([[Slice(made.weight, 0, ((0,),))]], optimiser, 0.2),
+        max_norm(0.01),
+    ):
+        after(made, 1)
+        assert torch.equal(made.weight, before)
 
 
 def test_only_batch_norm_scales_are_pulled_by_their_penalty():
@@ -128,7 +134,7 @@ def test_groups_shrink_together_across_tensors_and_axes():
     first[2, 0] = 0.01  # channel 1 lies at 2: almost nothing
     slices = [Slice(first, 0, ((0,), (2,))), Slice(second, 1, ((0,), (2,)))]
     first[1] = 5.0  # in no group
-    optimiser = torch.optim.SGD([first, second], lr=0.5)
+    optimiser = torch.optim.SGD([first.requires_grad_(), second.requires_grad_()], lr=0.5)
     proximal_groups([slices], optimiser, 0.2)(nn.Identity(), 1)
     kept = 1 - 0.1 * 2 / 2
     assert first[0].tolist() == pytest.approx([kept] * 2) and second[:, 0].tolist() == pytest.approx([kept] * 2)
