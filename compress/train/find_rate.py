@@ -23,8 +23,10 @@ from compress.train.stopping import smoothed
 if TYPE_CHECKING:
     from compress.train.step import Train
 
+FEWEST = 10
+"""Steps from which a test can be read; their rates are too low to do harm, and their losses say where it began."""
 TOO_HIGH = 4.0
-"""The test ends where the loss is so many times its lowest."""
+"""The test ends where the smoothed loss is so many times the mean of its first ten."""
 SMOOTHING = 0.8
 
 
@@ -76,7 +78,8 @@ def find_rate(
 
     def stop(state: State) -> None:
         resources.progress("find rate", state.taken, steps, f"loss {losses[-1]:.3f}")
-        if state.taken == steps or losses[-1] > TOO_HIGH * min(losses):
+        began = sum(losses[:FEWEST]) / FEWEST
+        if state.taken == steps or (state.taken > FEWEST and smoothed(losses, SMOOTHING) > TOO_HIGH * began):
             raise _Enough
 
     climb = (highest / lowest) ** (1 / (steps - 1))
@@ -90,9 +93,12 @@ def find_rate(
 
 
 def from_losses(rates: Sequence[float], losses: Sequence[float]) -> RateTest:
-    """The test of some rates and the loss each step began with; what comes after a loss that is not finite is left out."""
+    """The test of some rates and the loss each step began with; what comes after a loss that is not finite is left out.
+
+    Raises CompressError where that leaves fewer than ten.
+    """
     finite = [step for step, loss in enumerate(losses) if math.isfinite(loss)]
-    if len(finite) < 10:
+    if len(finite) < FEWEST:
         raise CompressError(
             f"the rate test ended after {len(finite)} steps, too few to read: the loss was not finite at a rate of "
             f"{rates[len(finite)]:.2g}. Check the weights the test starts from."
