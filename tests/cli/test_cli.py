@@ -8,22 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import compress
 from compress.cli import main as command_line
 from safetensors.torch import save_file
 
 COMMANDS = list(command_line.COMMANDS)
-
-
-def compress(*words, cwd=None, **environment):
-    """Run the installed command the way a user does."""
-    return subprocess.run(
-        [sys.executable, "-m", "compress", *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **environment},
-        check=False,
-    )
 
 
 def without_torch(*words, cwd=None):
@@ -122,6 +111,7 @@ def wrong_input(folder: Path, base: Path):
         "no such recipe": (["run", "digit", "-o", "x"], 2, "digits"),
         "no checkpoint for a recipe": (["run", "digits", "-o", "x"], 2, "--checkpoint"),
         "a gate without limits": (["gate", "text.safetensors"], 3, "is not JSON"),
+        "a seed below zero": (["train", base, "--data", "digits", "--seed", "-1", *out], 2, "--seed"),
         "an unknown option": (["fold", base, "--fast", *out], 2, "No such option"),
     }  # fmt: skip
 

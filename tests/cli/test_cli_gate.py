@@ -1,8 +1,6 @@
 """`compress report`, `compare`, `gate` and `show` as a user types them: exit codes, and what is wrong with the input."""
 
 import json
-import os
-import subprocess
 import sys
 import xml.etree.ElementTree as xml
 from collections.abc import Callable
@@ -12,22 +10,12 @@ from typing import Any
 
 import pytest
 import recorded
+from command import compress
 from compress.cli import main as command_line
 
 from compress import limit
 from compress.measurement import Entry
 from compress.report import report as reports
-
-
-def compress(*words: object, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "compress", *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "GITHUB_STEP_SUMMARY": "", **environment},
-        check=False,
-    )
 
 
 @pytest.fixture

@@ -1,17 +1,10 @@
 """`compress quantize --qat`, in this process."""
 
 import pytest
-from test_cli_sparsify import run
+from command import run
 
 from compress import checkpoint as files
 from compress.errors import CompressError, UsageError
-
-
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory):
-    path = tmp_path_factory.mktemp("qat") / "base.safetensors"
-    run("import", "--network", "digits_cnn", "--untrained", "-o", path)
-    return path
 
 
 def test_it_quantizes_with_training_and_leaves_one_file(untrained):

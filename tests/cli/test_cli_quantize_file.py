@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from command import run
 from compress.cli import main as command_line
-from test_cli_sparsify import run
 
 from compress import checkpoint as files
 from compress.errors import CompressError, UsageError
@@ -12,12 +12,9 @@ from compress.export import export
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("file")
-    path = folder / "base.safetensors"
-    run("import", "--network", "digits_cnn", "--untrained", "-o", path)
-    exported = folder / "base.onnx"
-    export(files.load(path), exported)
+def source(untrained):
+    exported = untrained.with_name("base.onnx")
+    export(files.load(untrained), exported)
     return exported
 
 

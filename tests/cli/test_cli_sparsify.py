@@ -3,29 +3,10 @@
 import json
 
 import pytest
-from click.testing import CliRunner
-from compress.cli import main as command_line
+from command import run
 
 from compress import checkpoint as files
 from compress.errors import UsageError
-
-
-def run(*words, json_too=True):
-    """What a command prints with --json; errors are raised."""
-    words = [*map(str, words), "--data", "digits", *(["--json"] if json_too else [])]
-    if words[0] != "import":
-        words += ["--threads", "1"]
-    done = CliRunner().invoke(command_line.compress, words, standalone_mode=False, catch_exceptions=False)
-    if done.exception:
-        raise done.exception
-    return json.loads(done.stdout) if json_too else done.stdout
-
-
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory):
-    path = tmp_path_factory.mktemp("zeroing") / "base.safetensors"
-    run("import", "--network", "digits_cnn", "--untrained", "-o", path)
-    return path
 
 
 def test_sensitivity_is_stored_and_drawn_beside_the_checkpoint_and_read_by_sparsify(untrained):
