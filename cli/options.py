@@ -22,7 +22,8 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 ANY_PATH = click.Path(path_type=Path)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, also for an error.")
-seed = click.option("--seed", type=int, default=0, show_default=True, help="Fixes every random choice.")
+SEED = click.IntRange(0, 2**32 - 1)
+seed = click.option("--seed", type=SEED, default=0, show_default=True, help="Fixes every random choice.")
 device = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, or cuda:N.")
 threads = click.option(
     "--threads", type=click.IntRange(1), help="Processor threads to use. [default: all cores; 1 for timing]"
@@ -38,7 +39,7 @@ data_folder = click.option(
 )
 split_seed = click.option(
     "--split-seed",
-    type=int,
+    type=SEED,
     default=0,
     show_default=True,
     help="Cuts validation and calibration images from the train split.",

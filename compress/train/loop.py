@@ -196,7 +196,7 @@ def _step(
     number: int,
 ) -> tuple[float, float]:
     """One optimiser step; returns the mean loss and how many images were answered right."""
-    chance = torch.Generator().manual_seed((plan.seed * 1_000_003 + number) * 65_537 + plan.rank)
+    chance = torch.Generator().manual_seed(((plan.seed * 1_000_003 + number) * 65_537 + plan.rank) % 2**63)
     torch.manual_seed(chance.initial_seed())  # what dropout in the network draws from
     for transform in plan.transforms:
         images = transform(images, chance)

@@ -225,9 +225,11 @@ def _class_weights(words: Sequence[str], data: LearningData) -> Tensor | None:
     else:
         weights = torch.ones(len(classes))
     for word in words:
-        name, _, number = word.rpartition("=")
+        name, equals, number = word.rpartition("=")
         if word == "balanced":
             continue
+        if not equals:
+            raise UsageError(f"class weight {word!r} gives no number: write {word}=2.5, or balanced.")
         if name not in classes:
             raise unknown("class", name, classes)
         try:

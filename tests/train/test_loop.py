@@ -68,6 +68,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     assert not same(trained().weights, trained(dataclasses.replace(PLAN, seed=2)).weights)
 
 
+def test_the_highest_seed_is_one_too():
+    assert trained(dataclasses.replace(PLAN, epochs=1, seed=2**32 - 1)).epoch == 1
+
+
 def test_a_rate_of_zero_changes_no_parameter():
     before = network().state_dict()
     after = trained(dataclasses.replace(PLAN, factor=lambda step: 0.0)).weights

@@ -158,6 +158,7 @@ def test_class_weights_may_be_balanced_or_named():
     ("words", "message"),
     [
         (("read=2",), r"unknown class 'read': did you mean red"),
+        (("red",), r"class weight 'red' gives no number: write red=2.5, or balanced"),
         (("red=much",), r"class weight 'red=much' is no number: write red=2.5, or balanced"),
         (("red=-1",), r"class weights red=-1: give finite numbers, none below zero"),
         (("red=nan",), r"class weights red=nan"),
