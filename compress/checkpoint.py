@@ -110,8 +110,8 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def _oldest(architecture: Architecture) -> int:
-    """The first format that can say this architecture: 2 has removed blocks."""
-    return 2 if architecture.removed else 1
+    """The first format that can say this architecture: 2 has removed blocks, and networks on their way to integers."""
+    return 2 if architecture.removed or architecture.prepared else 1
 
 
 def header(path: Path) -> Header:
@@ -144,7 +144,7 @@ def header(path: Path) -> Header:
             f"{path} is damaged: its header announces {8 + length + end} bytes and it has {size}. "
             "It was cut short or changed; copy or make it again."
         )
-    if SLOT not in metadata:
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(SLOT), str):
         raise CompressError(
             f"{path} holds plain weights, not a checkpoint. Make one of it with: compress import {path.name} --network NAME --data DATA -o base.safetensors"
         )

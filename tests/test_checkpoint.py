@@ -120,6 +120,14 @@ def test_a_header_that_is_no_mapping_is_refused(tmp_path):
             files.load(tmp_path / "a.safetensors")
 
 
+@pytest.mark.parametrize("slot", ["compress", ["compress"], {"compress": 7}, {"compress": None}])
+def test_a_metadata_slot_of_another_type_is_refused(tmp_path, slot):
+    text = json.dumps({"__metadata__": slot}).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(CompressError, match="holds plain weights, not a checkpoint"):
+        files.header(tmp_path / "a.safetensors")
+
+
 def test_a_newer_format_is_refused(tmp_path):
     files.save(small(), tmp_path / "a.safetensors")
     content = (tmp_path / "a.safetensors").read_bytes()
