@@ -95,7 +95,7 @@ def find_rate(
 def from_losses(rates: Sequence[float], losses: Sequence[float]) -> RateTest:
     """The test of some rates and the loss each step began with; what comes after a loss that is not finite is left out.
 
-    Raises CompressError where that leaves fewer than ten.
+    Raises CompressError where that leaves fewer than ten, and where the loss is lowest among these.
     """
     finite = [step for step, loss in enumerate(losses) if math.isfinite(loss)]
     if len(finite) < FEWEST:
@@ -104,6 +104,11 @@ def from_losses(rates: Sequence[float], losses: Sequence[float]) -> RateTest:
             f"{rates[len(finite)]:.2g}. Check the weights the test starts from."
         )
     smooth = tuple(smoothed(losses[: step + 1], SMOOTHING) for step in finite)
+    if smooth.index(min(smooth)) < FEWEST:
+        raise CompressError(
+            f"the loss never fell below the {min(smooth):.2g} it began with, so no rate is better than another: the network has "
+            "learnt what these images can teach it. Give --rate yourself, such as a tenth of what it was trained with."
+        )
     return RateTest(tuple(rates[step] for step in finite), smooth)
 
 
