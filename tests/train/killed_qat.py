@@ -10,9 +10,8 @@ from forked import finish, start
 from tiny_training import USER, checkpoint, task
 
 import compress.quantize.qat  # noqa: F401  # here, and not once in every process
-from compress import checkpoint as files
 from compress import storage
-from compress.pipeline import Resources, partial_of, steps_folder
+from compress.pipeline import Resources, keep, partial_of, steps_folder
 from compress.quantize.qat_step import QAT
 
 STEPS, KILLS = 18, 3
@@ -27,7 +26,7 @@ def main(folder, seed):
 
     def quantizing(path):
         def work(progress):
-            files.save(STEP(given, Resources(data, user=USER, partial=partial_of(path), progress=progress)), path)
+            keep(STEP(given, Resources(data, user=USER, partial=partial_of(path), progress=progress)), path)
 
         return work
 

@@ -15,7 +15,7 @@ from compress.architecture import Architecture
 from compress.checkpoint import Checkpoint
 from compress.data.load import load
 from compress.networks import create
-from compress.pipeline import Resources, partial_of
+from compress.pipeline import Resources, keep, partial_of
 from compress.train.step import Train
 
 STEPS, KILLS = 24, 3
@@ -33,7 +33,7 @@ def main(folder, seed):
 
     def training(path):
         def work(progress):
-            files.save(STEP(checkpoint, Resources(data, partial=partial_of(path), progress=progress)), path)
+            keep(STEP(checkpoint, Resources(data, partial=partial_of(path), progress=progress)), path)
 
         return work
 
