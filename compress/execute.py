@@ -9,7 +9,6 @@ FOLDER/run.json               what was done where and how long it took, written 
 """
 
 import dataclasses
-import importlib.metadata
 import time
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import pydantic.dataclasses
 
+from compress import __version__, document, gate, measurement, storage, yaml_file
 from compress import checkpoint as files
-from compress import document, gate, measurement, storage, yaml_file
 from compress.architecture import STRICT
 from compress.checkpoint import Checkpoint
 from compress.environment import environment
@@ -101,9 +100,10 @@ def execute(recipe: Recipe, folder: Path, given: Given, progress: Progress = sil
     """
     from compress.verify import verify
 
-    _claim(folder, recipe)
+    against = gate.references(recipe.gate, given.home)  # one that is missing is said before anything is trained
     data = _data(recipe, given)
     start = _start(recipe.network, data, given)
+    _claim(folder, recipe)
     resources = Resources(data.learning, given.seed, given.device, None, given.user, progress)
     clock = _Clock()
 
@@ -132,10 +132,10 @@ def execute(recipe: Recipe, folder: Path, given: Given, progress: Progress = sil
         clock.laps,
         {name: checkpoint.fingerprint for name, checkpoint in chain},
         environment(recipe.benchmark.threads),
-        importlib.metadata.version("compress-cnn"),
+        __version__,
     )
     document.write(folder / "run.json", KIND, FORMAT, manifest)
-    results = gate.check(report, recipe.gate, gate.references(recipe.gate, given.home), manifest.environment)
+    results = gate.check(report, recipe.gate, against, manifest.environment)
     return Outcome(report, written, Verdict(gate.outcome(results), results))
 
 

@@ -6,7 +6,7 @@ what `compress run` does around them.
 
 import importlib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import Field
@@ -77,7 +77,7 @@ class EvaluateSection(Section):
 class BenchmarkSection(Section):
     """How time and memory are measured."""
 
-    batches: tuple[int, ...] = (1, 64)
+    batches: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 64), min_length=1)
     """Batch sizes."""
     threads: int = Field(default=1, ge=1)
     """Threads a runtime may use."""

@@ -57,6 +57,8 @@ def test_a_step_may_be_a_bare_name_and_settings_may_be_left_out(tmp_path):
         (HEAD + "steps:\n  - prune: {macs: 0.5}\n    fold: {}\n", "a step is one name and its settings"),
         (HEAD + "steps: [fold]\nbench: {}\n", r"r.yaml:4:1: bench: .*did you mean benchmark"),
         (HEAD + "steps: [fold]\ngate: [{metric: topp1, min: 90%}]\n", r"gate.0.metric: .*top1"),
+        (HEAD + "steps: [fold]\nbenchmark: {batches: [0]}\n", r"benchmark.batches.0: .*greater than or equal to 1"),
+        (HEAD + "steps: [fold]\nbenchmark: {batches: []}\n", r"benchmark.batches: .*at least 1 item"),
         (
             HEAD + "steps: [fold, quantize: {target: torch}]\n",
             "quantize is for the target torch .*a run exports what it makes",

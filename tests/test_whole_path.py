@@ -137,6 +137,15 @@ def test_a_start_that_does_not_fit_is_refused(tmp_path, change, given, message):
     changed = recipe.Recipe.model_validate({**quick(tmp_path).plain(), **change})
     with pytest.raises(UsageError, match=message):
         execute(changed, tmp_path / "run", Given(tmp_path, **given))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_report_that_a_limit_needs_and_that_is_not_there_is_said_before_anything_is_trained(tmp_path):
+    limit = {"metric": "size", "max_ratio": "1x", "against": "main.json"}
+    changed = recipe.Recipe.model_validate({**quick(tmp_path).plain(), "gate": [limit]})
+    with pytest.raises(CompressError, match=r"cannot read the compress report .*main\.json"):
+        execute(changed, tmp_path / "run", Given(tmp_path, DIGITS))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_killed_in_the_middle_goes_on_to_the_same_result(done, tmp_path):
