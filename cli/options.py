@@ -23,7 +23,7 @@ ANY_PATH = click.Path(path_type=Path)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, also for an error.")
 SEED = click.IntRange(0, 2**32 - 1)
-seed = click.option("--seed", type=SEED, default=0, show_default=True, help="Fixes every random choice.")
+seed = click.option("--seed", type=SEED, metavar="N", default=0, show_default=True, help="Fixes every random choice.")
 device = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, or cuda:N.")
 threads = click.option(
     "--threads", type=click.IntRange(1), help="Processor threads to use. [default: all cores; 1 for timing]"
@@ -40,6 +40,7 @@ data_folder = click.option(
 split_seed = click.option(
     "--split-seed",
     type=SEED,
+    metavar="N",
     default=0,
     show_default=True,
     help="Cuts validation and calibration images from the train split.",
@@ -61,7 +62,8 @@ def limit_options(command: F) -> F:
     for name, demand in reversed(list(DEMANDS.items())):
         bound, metric = BOUNDS[demand.bound], LIMITED[demand.metric]
         percentile = f", {demand.percentile}th percentile" if demand.percentile != 50 else ""
-        help_text = f"{demand.metric.replace('_', ' ')} {bound} this: {metric.meaning}{percentile}.".capitalize()
+        figure = demand.metric.replace("_", " ").replace("macs", "MACs").replace("top1", "top-1")
+        help_text = f"{figure[0].upper()}{figure[1:]} {bound} this: {metric.meaning}{percentile}."
         command = click.option("--" + name.replace("_", "-"), name, metavar=demand.example, help=help_text)(command)
     return command
 

@@ -156,6 +156,11 @@ def run(folder: Path, *entries: Entry) -> Path:
     return folder
 
 
+def report(folder: Path, *entries: Entry) -> Report:
+    """The report of some entries, or of the baseline and the INT8 candidate."""
+    return reports.from_recordings([write(folder / "measurements.json", *(entries or (entry(), int8())))])
+
+
 def forty(folder: Path) -> Report:
     """Forty candidates with 1,000 samples of each time."""
     entries = [entry(samples=1000)]

@@ -8,7 +8,7 @@ import pytest
 import recorded
 
 from compress import gate
-from compress.errors import CompressError, UsageError
+from compress.errors import UsageError
 from compress.gate import Result
 from compress.limit import Limit
 from compress.measurement import Entry, Measurement
@@ -18,14 +18,8 @@ from compress.report.report import Report
 BASELINE, CANDIDATE = recorded.entry(), recorded.int8()
 
 
-def report(folder: Path, *entries: Entry) -> Report:
-    return reports.from_recordings(
-        [recorded.write(folder / "measurements.json", *(entries or (recorded.entry(), recorded.int8())))]
-    )
-
-
 def judged(folder: Path, *entries: Entry, **limit: Any) -> Result:
-    [result] = gate.check(report(folder, *entries), [Limit(**limit)])
+    [result] = gate.check(recorded.report(folder, *entries), [Limit(**limit)])
     return result
 
 
@@ -42,7 +36,7 @@ def of_ratios(*ratios: float) -> Report:
 
 
 def test_a_gate_with_no_limits_passes(tmp_path: Path) -> None:
-    results = gate.check(report(tmp_path), [])
+    results = gate.check(recorded.report(tmp_path), [])
     assert results == ()
     assert gate.violations(results) == ()
     assert gate.outcome(results) == "passed"
@@ -107,7 +101,7 @@ def test_few_rounds_decide_nothing(count: int) -> None:
 
 def test_a_limit_without_conditions_holds_for_everything_measured(tmp_path: Path) -> None:
     found = gate.check(
-        report(tmp_path, recorded.entry(), recorded.int8(), recorded.pruned()),
+        recorded.report(tmp_path, recorded.entry(), recorded.int8(), recorded.pruned()),
         [Limit(metric="latency", min_speedup="3x")],
     )
     assert [(each.candidate, each.conditions, each.status) for each in found] == [
@@ -173,25 +167,13 @@ def test_absolute_times_from_another_machine_name_the_fields_that_differ(tmp_pat
         Limit(metric="latency", min_speedup="2x", batch=64),
         Limit(metric="size", max="1GB"),
     ]
-    statuses = [each.status for each in gate.check(report(tmp_path), limits, here=recorded.OTHER_MACHINE)]
+    statuses = [each.status for each in gate.check(recorded.report(tmp_path), limits, here=recorded.OTHER_MACHINE)]
     assert statuses == ["incomparable", "passed", "passed"]
-    [result, *_] = gate.check(report(tmp_path), limits, here=recorded.OTHER_MACHINE)
+    [result, *_] = gate.check(recorded.report(tmp_path), limits, here=recorded.OTHER_MACHINE)
     assert result.reason == "recorded on another machine than this one: different cpu, cores"
     threads = replace(recorded.MACHINE, threads=8)
-    assert {each.status for each in gate.check(report(tmp_path), limits, here=threads)} == {"passed"}
-    assert {each.status for each in gate.check(report(tmp_path), limits)} == {"passed"}
-
-
-def test_times_from_another_machine_are_judged_where_it_is_told_not_to_matter(tmp_path: Path) -> None:
-    limit = Limit(metric="latency", max="1s", batch=64)
-    [result] = gate.check(report(tmp_path), [limit], here=recorded.OTHER_MACHINE, any_machine=True)
-    assert result.status == "passed"
-    assert result.reason == "200 samples, recorded on another machine than this one: different cpu, cores"
-    limit = Limit(metric="latency", max_ratio="1.1x", batch=64, against="main.json")
-    before = recorded_before(tmp_path, environment=recorded.OTHER_MACHINE)
-    [result] = gate.check(report(tmp_path), [limit], before, any_machine=True)
-    assert result.status == "passed"
-    assert "another machine than that of main.json" in result.reason
+    assert {each.status for each in gate.check(recorded.report(tmp_path), limits, here=threads)} == {"passed"}
+    assert {each.status for each in gate.check(recorded.report(tmp_path), limits)} == {"passed"}
 
 
 @pytest.mark.parametrize(
@@ -236,67 +218,8 @@ def test_what_fresh_processes_gave_is_judged_by_its_worst_sample(tmp_path: Path,
         assert judged(tmp_path, recorded.entry(), found, metric=metric, max=bound + unit).status == status
 
 
-def recorded_before(folder: Path, **changes: Any) -> dict[str, Report]:
-    return {"main.json": report(folder / "before", recorded.entry(), recorded.int8(**changes))}
-
-
-@pytest.mark.parametrize(
-    ("limit", "before", "status"),
-    [
-        ({"metric": "size", "max_ratio": "1.02x"}, {"size": 300_000}, "passed"),
-        ({"metric": "size", "max_ratio": "1.02x"}, {"size": 290_000}, "failed"),
-        ({"metric": "top1", "max_drop": "0.1pp"}, {"accuracy": 91.85}, "passed"),
-        ({"metric": "top1", "max_drop": "0.09pp"}, {"accuracy": 91.85}, "failed"),
-        ({"metric": "latency", "max_ratio": "1.1x", "batch": 64}, {}, "passed"),
-        ({"metric": "latency", "max_ratio": "1.1x", "batch": 64}, {"speedup": 2.6}, "failed"),
-        ({"metric": "latency", "min_speedup": "1x", "batch": 64}, {}, "inconclusive"),
-        ({"metric": "latency", "max_ratio": "1.1x", "batch": 64}, {"environment": recorded.OTHER_MACHINE}, "incomparable"),
-        ({"metric": "load_time", "max_ratio": "1.1x"}, {}, "missing"),
-    ],
-)  # fmt: skip
-def test_a_limit_can_be_against_a_recorded_report(
-    tmp_path: Path, limit: dict[str, Any], before: dict[str, Any], status: str
-) -> None:
-    [result] = gate.check(report(tmp_path), [Limit(**limit, against="main.json")], recorded_before(tmp_path, **before))
-    assert result.status == status
-
-
-def test_a_subject_that_the_recorded_report_does_not_have_is_missing(tmp_path: Path) -> None:
-    before = {"main.json": report(tmp_path / "before", recorded.entry(), recorded.pruned())}
-    [result] = gate.check(report(tmp_path), [Limit(metric="size", max_ratio="1x", against="main.json")], before)
-    assert (result.status, result.reason) == (
-        "missing",
-        "the size of resnet20-int8 in main.json was not measured like this",
-    )
-
-
-def test_of_several_recorded_under_one_name_only_the_same_file_is_meant(tmp_path: Path) -> None:
-    twins = [
-        replace(recorded.int8(size=size), subject=replace(recorded.int8().subject, digest=recorded.digest(str(size))))
-        for size in (303_000, 400_000)
-    ]
-    before = {"main.json": report(tmp_path / "before", recorded.entry(), *twins)}
-    limit = Limit(metric="size", max_ratio="1x", against="main.json")
-    [result] = gate.check(report(tmp_path, recorded.entry(), twins[1]), [limit], before)
-    assert (result.status, result.value) == ("passed", 1)
-    [result] = gate.check(report(tmp_path), [limit], before)
-    assert result.status == "missing"
-    assert result.reason == "2 subjects are called resnet20-int8 in main.json, and none of them is this file"
-
-
-def test_recorded_reports_are_read_beside_the_limits(tmp_path: Path) -> None:
-    (tmp_path / "main.json").write_text(reports.dumps(report(tmp_path)))
-    limits = [Limit(metric="size", max_ratio="1x", against="main.json"), Limit(metric="size", max="1GB")]
-    found = gate.references(limits, tmp_path)
-    assert [each.status for each in gate.check(report(tmp_path), limits, found)] == ["passed", "passed"]
-    with pytest.raises(UsageError, match="is against a report that was not given"):
-        gate.check(report(tmp_path), limits)
-    with pytest.raises(CompressError, match="cannot read the compress report"):
-        gate.references(limits, tmp_path / "elsewhere")
-
-
 def test_a_broken_warning_does_not_fail_the_gate(tmp_path: Path) -> None:
-    results = gate.check(report(tmp_path), [Limit(metric="size", max="1KB", level="warn")])
+    results = gate.check(recorded.report(tmp_path), [Limit(metric="size", max="1KB", level="warn")])
     assert results[0].status == "failed"
     assert gate.violations(results) == ()
     assert gate.outcome(results) == "passed"
@@ -317,7 +240,7 @@ def test_one_violation_outweighs_what_is_undecided(
     tmp_path: Path, demands: tuple[str, ...], inconclusive: Any, outcome: str
 ) -> None:
     results = gate.check(
-        report(tmp_path), [Limit(metric="latency", min_speedup=demand, batch=64) for demand in demands]
+        recorded.report(tmp_path), [Limit(metric="latency", min_speedup=demand, batch=64) for demand in demands]
     )
     assert gate.outcome(results, inconclusive) == outcome
 
