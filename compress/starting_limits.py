@@ -35,7 +35,10 @@ def _demands(row: Row) -> list[tuple[str, str]]:
         found.append((f"metric: top1, max_drop: {drop:g}pp", show(row.accuracy.change, "pp") + " beside the baseline"))
     elif row.accuracy:
         found.append(
-            (f"metric: top1, min: {_down(row.accuracy.value - POINTS, 0.1):g}%", show(row.accuracy.value, "%"))
+            (
+                f"metric: top1, min: {_down(max(0.0, row.accuracy.value - POINTS), 0.1):g}%",
+                show(row.accuracy.value, "%"),
+            )
         )
     factors = {"size": LARGER, "parameters": LARGER, "macs": LARGER, "peak_memory": MEMORY}
     for metric, factor in factors.items():

@@ -37,6 +37,15 @@ def test_a_report_passes_the_limits_drawn_from_it(tmp_path: Path, candidates: tu
     assert {each.status for each in results} <= {"passed"}
 
 
+def test_an_accuracy_near_zero_gets_a_limit_that_can_be_read(tmp_path: Path) -> None:
+    baseline = replace(recorded.entry(), measurements=recorded.entry().measurements[:1])
+    candidate = replace(recorded.int8(), measurements=(Measurement("top1", (0.1,)),), correct=None)
+    report = reports.from_recordings([recorded.write(tmp_path / "m", baseline, candidate)])
+    (tmp_path / "gate.yaml").write_text(starting_limits(report))
+    [found] = limit.read(tmp_path / "gate.yaml")
+    assert str(found) == "top1: at least 0%"
+
+
 def test_every_kind_of_figure_gets_a_limit(tmp_path: Path) -> None:
     report = reports.from_recordings([recorded.write(tmp_path / "m", recorded.entry(), recorded.int8())])
     (tmp_path / "gate.yaml").write_text(starting_limits(report))

@@ -79,9 +79,13 @@ RENDERINGS: dict[str, Callable[[Report], str]] = {".json": dumps, ".md": markdow
 
 
 def write(report: Report, stem: Path) -> tuple[Path, ...]:
-    """Write every rendering beside each other as STEM.json, STEM.md and so on; returns the files."""
+    """Write every rendering beside each other as STEM.json, STEM.md and so on; returns the files.
+
+    One of these endings on `stem` itself is left out: report.html is meant as report.
+    """
     storage.folder(stem.parent)
-    files = tuple(stem.with_name(stem.name + ending) for ending in RENDERINGS)
+    name = stem.stem if stem.suffix in RENDERINGS else stem.name
+    files = tuple(stem.with_name(name + ending) for ending in RENDERINGS)
     for path, render in zip(files, RENDERINGS.values(), strict=True):
         storage.write_text(path, render(report))
     return files

@@ -67,6 +67,11 @@ def test_all_files_are_written_beside_each_other(report: Report, tmp_path: Path)
     assert len(list((tmp_path / "reports").iterdir())) == 4
 
 
+def test_a_name_with_one_of_the_endings_is_meant_without_it(report: Report, tmp_path: Path) -> None:
+    files = rendering.write(report, tmp_path / "today.html")
+    assert [path.name for path in files] == ["today.json", "today.md", "today.html", "today.xml"]
+
+
 def test_a_place_that_cannot_be_written_is_refused(report: Report, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="cannot write"):
