@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from compress.data.splits import Data
     from compress.networks import UserNetwork
     from compress.parity import Kind
-    from compress.runtime.session import Session
+    from compress.runtime.session import Images, Session
     from compress.runtime.views import Views
 
 BY_SUFFIX = {".onnx": "onnxruntime", ".null": "null", ".xml": "openvino", ".engine": "tensorrt"}
@@ -65,7 +65,6 @@ def compare_files(
 ) -> Recording:
     """Parity of one hop, on validation images; `kind` is what it claims, found from the two files where it is None."""
     from compress import parity
-    from compress.data.normalise import normalise
 
     if data is None:
         raise UsageError("parity is asked on real images: give --data NAME.")
@@ -73,11 +72,19 @@ def compare_files(
     entry, reference = subject.entry(after, environment(1), user), subject.entry(before, environment(1), user)
     claimed = kind or _claim(reference, entry)
     found = data_of(before, data, folder)
-    shown, _ = next(found.learning.validation.batches(images))
-    answering = [_open(path, user, claimed != "integer") for path in (before, after)]
-    normalised = normalise(shown, found.spec.preprocessing).numpy()
-    hop = parity.compare(f"{before.name} -> {after.name}", answering[0], answering[1], normalised, claimed)
+    first, second = (_open(path, user, claimed != "integer") for path in (before, after))
+    hop = parity.compare(f"{before.name} -> {after.name}", first, second, shown(found, images), claimed)
     return Recording((dataclasses.replace(entry, parity=(hop,)),))
+
+
+def shown(data: "Data", count: int) -> "Images":
+    """Up to `count` images (N, C, H, W), normalised, that parity is asked on: those for validation, then those to calibrate with."""
+    from compress.data.normalise import normalise
+    from compress.data.splits import Joined
+
+    pixels, _ = next(Joined(data.learning.validation, data.learning.calibration).batches(count))
+    found: Images = normalise(pixels, data.spec.preprocessing).numpy()
+    return found
 
 
 def data_of(path: Path, name: str, folder: Path | None = None, calibration: Path | None = None) -> "Data":

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from compress import parity
 from compress.architecture import Architecture
 from compress.benchmark import benchmark
@@ -17,6 +14,7 @@ from compress.evaluate import on_test
 from compress.export import export, onnx_file
 from compress.interleave import Effort
 from compress.layers import layers
+from compress.measured import shown
 from compress.measurement import Curve, Entry, Hop, Recording
 from compress.progress import Progress, Said
 from compress.recipe import Recipe
@@ -26,11 +24,11 @@ from compress.sensitivity import kept
 if TYPE_CHECKING:
     from compress.data.splits import Data
     from compress.execute import Given
-    from compress.runtime.session import Session
+    from compress.runtime.session import Images, Session
 
 RUNTIME = "onnxruntime"
 IMAGES = 128
-"""Validation images that parity is asked on."""
+"""Images that parity is asked on."""
 KINDS: dict[str, parity.Kind] = {
     "fold": "exact",
     "quantize": "changed",
@@ -41,7 +39,6 @@ KINDS: dict[str, parity.Kind] = {
 
 Chain = Sequence[tuple[str, Checkpoint]]
 """Checkpoints by name in the order they were made, the baseline first."""
-Images = NDArray[np.float32]
 
 
 def verify(
@@ -51,7 +48,7 @@ def verify(
 
     Raises CheckFailed where a hop's parity fails; nothing after it is measured.
     """
-    images = _validation(data)
+    images = shown(data, IMAGES)
     steps = _steps(chain, images, given)
     paths: dict[Path, Checkpoint] = {}
     ledgers: list[tuple[Hop, ...]] = []
@@ -107,16 +104,7 @@ def _size(architecture: Architecture) -> tuple[object, ...]:
     return architecture.removed, architecture.widths
 
 
-def _validation(data: "Data") -> Images:
-    """The first validation images, normalised."""
-    from compress.data.normalise import normalise
-
-    images, _ = next(data.learning.validation.batches(IMAGES))
-    found: Images = normalise(images, data.spec.preprocessing).numpy()
-    return found
-
-
-def _steps(chain: Chain, images: Images, given: "Given") -> list[Hop | None]:
+def _steps(chain: Chain, images: "Images", given: "Given") -> list[Hop | None]:
     """The hop into each checkpoint from the one before it, required to hold; None where a step means to change the answers."""
     hops: list[Hop | None] = [None]
     for (_, before), (name, after) in itertools.pairwise(chain):
@@ -125,14 +113,14 @@ def _steps(chain: Chain, images: Images, given: "Given") -> list[Hop | None]:
     return hops
 
 
-def _written(path: Path, checkpoint: Checkpoint, images: Images, given: "Given") -> Hop:
+def _written(path: Path, checkpoint: Checkpoint, images: "Images", given: "Given") -> Hop:
     """The hop from a checkpoint to its file, run as it is written: integers with the runtime's own rewriting off."""
     integer = checkpoint.architecture.quantization is not None
     file = OnnxSession(onnx_file.read(path), optimise=not integer, what=str(path))
     return _hop(path.name, _session(checkpoint, given), file, images, "integer" if integer else "exact")
 
 
-def _hop(name: str, before: "Session", after: "Session", images: Images, kind: parity.Kind) -> Hop:
+def _hop(name: str, before: "Session", after: "Session", images: "Images", kind: parity.Kind) -> Hop:
     return parity.require(parity.compare(name, before, after, images, kind))
 
 
