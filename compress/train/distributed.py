@@ -38,11 +38,16 @@ def join(device: str) -> Place:
     """Become one of the processes that `torchrun` started, or without it the only one; may be called again.
 
     On `cuda` each process takes the GPU of its own number, and they talk by NCCL, on a CPU by gloo. Raises
-    ResourceError where there are more processes than GPUs.
+    ResourceError where there are more processes than GPUs, or something else than `torchrun` set their number.
     """
     world = processes()
     if world == 1:
         return Place(0, 1, device)
+    if "LOCAL_RANK" not in os.environ:
+        raise ResourceError(
+            f"WORLD_SIZE says that {world} processes train together, and LOCAL_RANK does not say which of them this is. "
+            "Start them with torchrun, or unset WORLD_SIZE to train in one."
+        )
     on_gpu = device.startswith("cuda")
     local = int(os.environ["LOCAL_RANK"])
     if on_gpu and local >= torch.cuda.device_count():

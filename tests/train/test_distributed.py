@@ -88,6 +88,13 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         join("cuda")
 
 
+def test_a_number_of_processes_that_torchrun_did_not_set_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(ResourceError, match=r"WORLD_SIZE says that 2 processes .*Start them with torchrun, or unset"):
+        join("cpu")
+
+
 def test_a_lost_process_is_put_in_words():
     words = r"another process of this run has ended.*peer\. Look at .*goes on from the state it last saved"
     with pytest.raises(ResourceError, match=words), _together():
