@@ -30,7 +30,8 @@ class Preprocessing:
 class DatasetSpec:
     """Which data: its name, its classes in label order, its image shape (C, H, W), the preprocessing, and a digest.
 
-    `digest` is over the images and labels of train and test; two specs with the same digest hold the same data.
+    `digest` is over the images and labels of train and test, or over the names and sizes of image files; two specs
+    with the same digest hold the same data.
     `split_seed` drew the validation images from the train split: whatever is done to a network later draws the
     same ones, so that it never trains on them.
     """
