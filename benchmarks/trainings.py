@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from compress import document, pipeline, storage
+from compress import checkpoint, document, pipeline, storage
 from compress.benchmark import benchmark
 from compress.build import build, structure
 from compress.checkpoint import Checkpoint
@@ -45,6 +45,8 @@ from compress.train.step import Train
 ROOT = Path(__file__).parents[1]
 RUNTIME = "onnxruntime"
 PRECISIONS = ("fp32", "int8")
+TIMED = {RUNTIME: PRECISIONS, "openvino": ("fp32", "int8-openvino")}
+"""The files of a row that each runtime is timed with; its INT8 has the integers where that runtime wants them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,18 +206,39 @@ def record(table: str, rows: list[tuple[Row, Path]], asked: argparse.Namespace, 
             export(Fold()(start(network, asked, data)), path)
         dense[network] = {"top1": deployed(path, asked, data), "bytes": path.stat().st_size}
         own = [folder for row, folder in rows if row.network == network]
-        files = [folder / f"{precision}.onnx" for folder in own for precision in PRECISIONS]
-        timed = benchmark(path, files, RUNTIME, batches=[64], threads=1, effort=Effort(seconds=4.0 * len(files)))
-        ratios = dict(zip(files, map(_ratio, timed.entries[1:]), strict=True))
+        for folder in own:
+            _for_openvino(folder, data)
+        ratios = {
+            runtime: _ratios(path, [folder / f"{name}.onnx" for folder in own for name in names], runtime)
+            for runtime, names in TIMED.items()
+        }
         for folder in own:
             each = json.loads((folder / "row.json").read_text())
-            each["latency_ratio"] = {name: ratios[folder / f"{name}.onnx"] for name in PRECISIONS}
+            each["latency_ratio"] = {
+                runtime: {name: ratios[runtime][folder / f"{name}.onnx"] for name in names}
+                for runtime, names in TIMED.items()
+            }
             each["bytes"] = {name: (folder / f"{name}.onnx").stat().st_size for name in PRECISIONS}
             found.append(each)
     made = {"title": TITLES[table], "dense": dense, "rows": found, "environment": document.plain(environment(1))}
     storage.write_text(ROOT / "reports" / f"{table}.json", json.dumps(made, indent=1) + "\n")
     storage.write_text(ROOT / "reports" / f"{table}.md", markdown(made))
     print((ROOT / "reports" / f"{table}.md").read_text())
+
+
+def _for_openvino(folder: Path, data: Data) -> None:
+    """Make a row's INT8 file for OpenVINO, unless it is there."""
+    path = folder / "int8-openvino.onnx"
+    if not path.exists():
+        resources = Resources(data.learning)
+        made = Fold()(checkpoint.load(max(folder.glob("[0-9][0-9]-*.safetensors"))), resources)
+        export(Quantize(target="openvino")(made, resources), path)
+
+
+def _ratios(dense: Path, files: list[Path], runtime: str) -> dict[Path, Interval]:
+    """Each file's time at batch 64 over that of the dense network, all in one interleaved run."""
+    timed = benchmark(dense, files, runtime, batches=[64], threads=1, effort=Effort(seconds=4.0 * len(files)))
+    return dict(zip(files, map(_ratio, timed.entries[1:]), strict=True))
 
 
 def _ratio(entry: Entry) -> Interval:
@@ -230,21 +253,27 @@ def markdown(made: dict[str, Any]) -> str:
         "",
         f"On {made['environment']['cpu']}; made by `benchmarks/trainings.py`. Top-1 in per cent of all 10,000 test images, by the",
         "exported file in ONNX Runtime; `before` is the pruned network before any training. Times are of batch 64 on",
-        "one thread, as a share of the dense network's in FP32, all files taking turns in one run, with 95 % intervals.",
+        "one thread, as a share of the dense network's in FP32 in the same runtime, all files taking turns, with 95 % intervals;",
+        "ORT is ONNX Runtime, OV OpenVINO, whose INT8 file is one quantized for it. Sizes are of the files for ONNX Runtime.",
         "",
-        "| | | MACs left | zeros | before | FP32 | INT8 | lost in INT8 | time, FP32 | time, INT8 | INT8 file | training |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| | | MACs left | zeros | before | FP32 | INT8 | lost in INT8 | ORT, FP32 | ORT, INT8 | OV, FP32 | OV, INT8 | INT8 file | of dense FP32 | training |",
+        "|" + " --- |" * 15,
     ]
     for name, each in made["dense"].items():
         lines.append(
-            f"| {name} | dense | 1 | | | {each['top1']:.2f} | | | 1 | | {each['bytes'] / 1e3:.0f} kB in FP32 | |"
+            f"| {name} | dense | 1 | | | {each['top1']:.2f} | | | 1 | | 1 | | {each['bytes'] / 1e3:.0f} kB in FP32 | | |"
         )
     for row in made["rows"]:
-        lost = made["dense"][row["network"]]["top1"] - row["int8"]
+        dense = made["dense"][row["network"]]
+        lost, smaller = dense["top1"] - row["int8"], dense["bytes"] / row["bytes"]["int8"]
         cells = [row["network"], row["label"], f"{row['macs']:.3f}", f"{row['zeros']:.1%}"]
         cells += [f"{row[name]:.2f}" for name in ("before", *PRECISIONS)] + [f"{lost:.2f}"]
-        cells += ["{1:.3f} ({0:.3f} to {2:.3f})".format(*row["latency_ratio"][name]) for name in PRECISIONS]
-        cells += [f"{row['bytes']['int8'] / 1e3:.0f} kB", f"{row['seconds'] / 60:.0f} min"]
+        cells += [
+            "{1:.3f} ({0:.3f} to {2:.3f})".format(*row["latency_ratio"][runtime][name])
+            for runtime, names in TIMED.items()
+            for name in names
+        ]
+        cells += [f"{row['bytes']['int8'] / 1e3:.0f} kB", f"1/{smaller:.1f}", f"{row['seconds'] / 60:.0f} min"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
