@@ -1,33 +1,34 @@
 """Record what each way to quantize costs: accuracy on the whole test set, seconds, and the time that comes out.
 
-    python benchmarks/quantize.py --weights FOLDER --data npz:cifar10.npz --keep rows
+    python benchmarks/quantize.py make --networks resnet20 resnet56 --weights FOLDER --data npz:cifar10.npz --keep rows
+    python benchmarks/quantize.py make --checkpoint mobilenetv2.safetensors --data npz:cifar10.npz --keep rows
+    python benchmarks/quantize.py record --keep rows
 
-`FOLDER` holds resnet20_cifar10.safetensors and resnet56_cifar10.safetensors. Every row is written to `--keep` when it
-is done, and found there by the next run. Writes `reports/quantize.json` and `reports/quantize.md`. Run it on a quiet
-machine: all rows of a network are timed against each other in one interleaved run.
+`FOLDER` holds resnet20_cifar10.safetensors and resnet56_cifar10.safetensors; the checkpoint is what the recipe
+mobilenetv2-cifar10-train gave. `make` does the rows that `--keep` does not hold yet, and a training goes on where it
+was; `--rows` takes those whose names start so. `record` times the rows of a network against each other in one
+interleaved run, unless that is done, on a quiet machine, and writes `reports/quantize.json` and `.md`. Settings are
+fixed beforehand, the last epoch counts, and the test images are looked at once by each row.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import importlib
-import io
 import json
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from quantize_peers import BATCH, IMAGES, peers
 
-from compress import document, storage
+from compress import checkpoint, document, pipeline, recipe, storage
 from compress.build import build
 from compress.checkpoint import Checkpoint
 from compress.data.load import load
-from compress.data.normalise import normalise
 from compress.data.splits import Data
 from compress.environment import environment
 from compress.evaluate import on_test
@@ -38,13 +39,15 @@ from compress.interleave import Effort, interleave
 from compress.interval import ratio_interval
 from compress.pipeline import Resources
 from compress.quantize.equalize import pairs
+from compress.quantize.qat_step import PrepareQAT
 from compress.quantize.sequence import trace
 from compress.quantize.step import Quantize
 from compress.runtime.onnxruntime import OnnxSession
 from compress.runtime.torch import TorchSession
 
 ROOT = Path(__file__).parents[1]
-IMAGES, BATCH, FURTHEST = 512, 64, 6
+NETWORKS = ("resnet20", "resnet56", "mobilenetv2_half")
+FURTHEST = 6
 REPAIRS = ("equalize", "adaround", "bias_correction")
 OBSERVERS = ("min-max", "moving-average", "percentile", "mse", "entropy")
 W4 = {"target": "torch", "weight_bits": 4}
@@ -53,6 +56,8 @@ W8 = {"target": "torch", "weight_scales": "tensor"}
 OURS: dict[str, dict[str, Any]] = (
     {f"observer {name}": {"observer": name} for name in OBSERVERS}
     | {f"min-max + {name}": {name: True} for name in REPAIRS}
+    | {"min-max + equalize + bias_correction": {"equalize": True, "bias_correction": True}}
+    | {"one scale for a weight": W8}
     | {"W4A8, nearest": W4}
     | {f"W4A8 + {name}": W4 | {name: True} for name in REPAIRS}
     | {"W4A8 + adaround + bias_correction": W4 | {"adaround": True, "bias_correction": True}}
@@ -65,6 +70,13 @@ HARD: dict[str, dict[str, Any]] = {
     "rescaled, a scale for each channel + equalize": {"equalize": True},
 }
 """The rows of the same function with its channels rescaled."""
+AWARE: dict[str, dict[str, dict[str, Any]]] = {
+    "resnet20": {"QAT INT8": {}, "QAT W4A8": W4, "QAT W4A8, learned steps": W4 | {"step_sizes": "learned"}},
+    "mobilenetv2_half": {"QAT INT8": {}},
+}
+"""The rows that train, of each network: the settings of `prepare_qat`; the training is that of the shipped recipe."""
+TRAINED, CONVERTED = ", as it was trained", ", converted"
+"""What the rows are called beside that of the file: the same training, asked before and after it was made integers."""
 
 
 def rescaled(folded: Checkpoint) -> Checkpoint:
@@ -81,6 +93,30 @@ def rescaled(folded: Checkpoint) -> Checkpoint:
     return dataclasses.replace(folded, weights=weights)
 
 
+def aware(
+    base: Checkpoint, data: Data, settings: dict[str, Any], folder: Path
+) -> dict[str, Callable[[], tuple[bytes | None, Any, None]]]:
+    """The rows of one training on integers, by what their names end in."""
+    resources = Resources(data.learning)
+    _, train, convert = recipe.read(recipe.find("resnet20-cifar10-qat")).sequence
+
+    def trained() -> Checkpoint:
+        return pipeline.run((PrepareQAT(**settings), train), base, resources, folder)
+
+    def converted() -> Checkpoint:
+        return pipeline.run((convert,), trained(), resources, folder, first=3)
+
+    def simulated(made: Checkpoint) -> tuple[None, Any, None]:
+        return None, TorchSession(build(made), made.architecture.input_shape), None
+
+    def deployed() -> tuple[bytes, Any, None]:
+        content = export(converted())
+        return content, OnnxSession(content), None
+
+    rows = {TRAINED: lambda: simulated(trained()), CONVERTED: lambda: simulated(converted())}
+    return rows if settings.get("target") == "torch" else rows | {"": deployed}
+
+
 def ours(folded: Checkpoint, data: Data, settings: dict[str, Any]) -> tuple[bytes | None, Any, float]:
     """ONNX bytes (None where torch simulates), a session, and the seconds quantizing took."""
     begun = time.perf_counter()
@@ -92,56 +128,6 @@ def ours(folded: Checkpoint, data: Data, settings: dict[str, Any]) -> tuple[byte
     return content, OnnxSession(content), seconds
 
 
-def calibration(data: Data) -> Iterator[np.ndarray]:
-    """The same images, for the other tools."""
-    for pixels, _ in data.learning.calibration.batches(BATCH, np.arange(IMAGES)):
-        yield normalise(pixels, data.spec.preprocessing).numpy()
-
-
-def onnxruntime_static(source: bytes, data: Data, per_channel: bool) -> bytes:
-    """onnxruntime's own quantizer: as it comes, or with uint8 activations and a scale for each channel."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.batches = calibration(data)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(({"images": batch} for batch in self.batches), None)
-
-    chosen = {"per_channel": True, "activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-    with tempfile.TemporaryDirectory() as temporary, contextlib.redirect_stdout(io.StringIO()):
-        given, prepared, made = (Path(temporary) / f"{name}.onnx" for name in ("given", "prepared", "made"))
-        given.write_bytes(source)
-        quant_pre_process(str(given), str(prepared))
-        quantize_static(str(prepared), str(made), Reader(), **(chosen if per_channel else {}))
-        return made.read_bytes()
-
-
-def nncf(source: bytes, data: Data) -> bytes:
-    """NNCF's post-training quantization of the same ONNX file."""
-    import nncf as peer
-    import onnx
-
-    batches = [{"images": batch} for batch in calibration(data)]
-    made = peer.quantize(onnx.load_model_from_string(source), peer.Dataset(batches), subset_size=IMAGES // BATCH)
-    return bytes(made.SerializeToString())
-
-
-def peers(source: bytes, data: Data) -> dict[str, Callable[[], bytes]]:
-    """The other tools that are installed."""
-    found: dict[str, Callable[[], bytes]] = {
-        "onnxruntime quantize_static, defaults": lambda: onnxruntime_static(source, data, per_channel=False),
-        "onnxruntime quantize_static, per channel, uint8": lambda: onnxruntime_static(source, data, per_channel=True),
-    }
-    with contextlib.suppress(ImportError):
-        import nncf as peer
-
-        found[f"NNCF {peer.__version__}"] = lambda: nncf(source, data)
-    return found
-
-
 def accuracy(session: Any, data: Data, runtime: str) -> float:
     """Top-1 on the whole test set, in per cent."""
     return on_test(session, data, runtime=runtime).measurements[0].values[0]
@@ -150,14 +136,14 @@ def accuracy(session: Any, data: Data, runtime: str) -> float:
 class Rows:
     """The rows of one network, each a file that is made once."""
 
-    def __init__(self, folder: Path, network: str) -> None:
-        self.folder, self.network = folder / network, network
+    def __init__(self, folder: Path, network: str, wanted: tuple[str, ...] = ("",)) -> None:
+        self.folder, self.network, self.wanted = folder / network, network, wanted
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def row(self, name: str, make: Callable[[], tuple[bytes | None, Any, float]], data: Data) -> None:
-        """Quantize and evaluate, unless that is done."""
+    def row(self, name: str, make: Callable[[], tuple[bytes | None, Any, float | None]], data: Data) -> None:
+        """Quantize and evaluate, unless that is done or the row was not asked for."""
         path = self.path(name, ".json")
-        if path.exists():
+        if path.exists() or not name.startswith(self.wanted):
             return
         content, session, seconds = make()
         if content is not None:
@@ -165,13 +151,13 @@ class Rows:
         top1 = accuracy(session, data, "onnxruntime" if content is not None else "torch")
         found = {"name": name, "top1": top1, "seconds": seconds, "runtime": "ONNX Runtime" if content else "torch"}
         storage.write_text(path, json.dumps(found) + "\n")
-        print(f"{self.network}: {name}: {top1:.2f} % in {seconds:.1f} s", flush=True)
+        print(f"{self.network}: {name}: {top1:.2f} %", flush=True)
 
-    def times(self, names: list[str]) -> None:
-        """Time the files of some rows against the first in one interleaved run, unless that is done."""
+    def times(self, names: list[str]) -> dict[str, Any]:
+        """The files of some rows timed against the first in one interleaved run, unless that is done."""
         path = self.path("times", ".json")
         if path.exists():
-            return
+            return json.loads(path.read_text())
         sessions = [OnnxSession(self.path(name, ".onnx").read_bytes()) for name in names]
         images = np.random.default_rng(0).standard_normal((BATCH, 3, 32, 32), dtype=np.float32)
         runs = [lambda session=session: session(images) for session in sessions]
@@ -185,32 +171,40 @@ class Rows:
                 "interval": [interval.low, interval.high] if interval else [1.0, 1.0],
             }
         storage.write_text(path, json.dumps(rows) + "\n")
+        return rows
 
     def path(self, name: str, ending: str) -> Path:
         """Where a row is kept."""
         return self.folder / ("".join(letter if letter.isalnum() else "_" for letter in name) + ending)
 
-    def read(self, names: list[str]) -> dict[str, Any]:
-        """All that was measured."""
-        times = json.loads(self.path("times", ".json").read_text())
-        rows = [json.loads(self.path(name, ".json").read_text()) for name in names]
-        return {"network": self.network, "rows": [row | {"time": times.get(row["name"])} for row in rows]}
+    def read(self) -> dict[str, Any]:
+        """All that was measured, in the order of the tables, and then the other tools."""
+        found = {row["name"]: row for row in map(_read, self.folder.glob("*.json")) if "name" in row}
+        aware = (name + ending for name in AWARE.get(self.network, {}) for ending in (TRAINED, CONVERTED, ""))
+        own = [name for name in ("FP32", *OURS, *aware, *HARD) if name in found]
+        others = sorted(found.keys() - {*own})
+        times = self.times(["FP32", "observer min-max", *others])
+        return {"network": self.network, "rows": [found[name] | {"time": times.get(name)} for name in (*own, *others)]}
 
 
-def measure(network: str, weights: Path, data: Data, keep: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def make(rows: Rows, base: Checkpoint, data: Data) -> None:
     """Every row of one network."""
-    folded = Fold()(import_checkpoint(weights / f"{network}_cifar10.safetensors", network, data.spec))
-    hard, source, rows = rescaled(folded), export(folded), Rows(keep, network)
+    folded = Fold()(base)
+    hard, source = rescaled(folded), export(folded)
     rows.row("FP32", lambda: (source, OnnxSession(source), 0.0), data)
     for name, settings in OURS.items():
         rows.row(name, lambda settings=settings: ours(folded, data, settings), data)
     for name, settings in HARD.items():
         rows.row(name, lambda settings=settings: ours(hard, data, settings), data)
-    others = peers(source, data)
-    for name, make in others.items():
-        rows.row(name, lambda make=make: _timed(make), data)
-    rows.times(["FP32", "observer min-max", *others])
-    return rows.read(["FP32", *OURS, *HARD, *others])
+    for name, other in peers(source, data).items():
+        rows.row(name, lambda other=other: _timed(other), data)
+    for name, settings in AWARE.get(rows.network, {}).items():
+        for ending, row in aware(base, data, settings, rows.path(name, "")).items():
+            rows.row(name + ending, row, data)
 
 
 def _timed(make: Callable[[], bytes]) -> tuple[bytes, OnnxSession, float]:
@@ -226,7 +220,10 @@ def markdown(found: dict[str, Any]) -> str:
     lines += [
         f"On {found['environment']['cpu']}, one thread; made by `benchmarks/quantize.py`. Top-1 on the 10,000 test images in the",
         f"runtime named; seconds to quantize from {IMAGES} images; time over FP32 at batch {BATCH} in ONNX Runtime, with its 95 % interval.",
-        "A row that torch simulates has no speed. The weights' validation images were trained on.",
+        "A row that torch simulates has no speed. The validation images were trained on by the residual networks' weights.",
+        "QAT trains as the shipped recipe does, three epochs, and is asked before its conversion, after it, and as a file.",
+        "`rescaled` is the same function exactly, channels between two convolutions rescaled by powers of two up to 2^6,",
+        "where nothing but a ReLU lies between them.",
     ]
     for each in found["networks"]:
         exact = each["rows"][0]["top1"]
@@ -236,25 +233,34 @@ def markdown(found: dict[str, Any]) -> str:
             timed = row["time"]
             ratio = f"{timed['ratio']:.3f} ({timed['interval'][0]:.3f}-{timed['interval'][1]:.3f})" if timed else ""
             lost = f"{exact - row['top1']:+.2f}"
-            lines.append(
-                f"| {row['name']} | {row['runtime']} | {row['top1']:.2f} | {lost} | {row['seconds']:.1f} | {ratio} |"
-            )
+            seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f}"
+            lines.append(f"| {row['name']} | {row['runtime']} | {row['top1']:.2f} | {lost} | {seconds} | {ratio} |")
     return "\n".join([*lines, ""])
 
 
 def main() -> None:
-    """Measure what is missing and write both files."""
+    """Make what is missing, or time it and write both files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("task", choices=["make", "record"])
+    parser.add_argument("--networks", nargs="*", default=[], choices=NETWORKS[:2])
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--checkpoint", type=Path, help="of another network, which is measured too")
+    parser.add_argument("--data")
     parser.add_argument("--keep", type=Path, required=True)
-    parser.add_argument("--networks", nargs="+", default=["resnet20", "resnet56"])
+    parser.add_argument("--rows", nargs="+", default=[""], help="what the names of the rows to make start with")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    for module in ("compress.quantize.draft", "onnxruntime.quantization"):
-        importlib.import_module(module)  # the seconds of a row are those after imports
-    data = load(asked.data)
-    networks = [measure(network, asked.weights, data, asked.keep) for network in asked.networks]
+    if asked.task == "make":
+        for module in ("compress.quantize.draft", "onnxruntime.quantization"):
+            importlib.import_module(module)  # the seconds of a row are those after imports
+        data = load(asked.data)
+        bases = [
+            import_checkpoint(asked.weights / f"{name}_cifar10.safetensors", name, data.spec) for name in asked.networks
+        ]
+        for base in (*bases, *([checkpoint.load(asked.checkpoint)] if asked.checkpoint else [])):
+            make(Rows(asked.keep, base.architecture.name, tuple(asked.rows)), base, data)
+        return
+    networks = [Rows(asked.keep, name).read() for name in NETWORKS if (asked.keep / name).exists()]
     found = {"networks": networks, "environment": document.plain(environment(1))}
     storage.write_text(ROOT / "reports" / "quantize.json", json.dumps(found, indent=1) + "\n")
     storage.write_text(ROOT / "reports" / "quantize.md", markdown(found))
