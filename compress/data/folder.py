@@ -25,6 +25,8 @@ from compress.errors import CompressError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")
 """Formats that are decoded; Pillow's others include one that starts a program (EPS runs Ghostscript)."""
+WIDE = ("I", "F")
+"""How Pillow's names begin of integers and floats, NaN among them, that are no bytes."""
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 RESIZE, CROP = 256, 224
@@ -76,15 +78,20 @@ class FolderSplit:
 
 
 def decode(path: Path) -> Image.Image:
-    """The image in a file; raises CompressError naming the file where it is damaged or no image."""
+    """The image in a file; raises CompressError naming the file where it is damaged, no image, or not of 8 bits."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             image.load()
-            return image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise CompressError(
             f"cannot read the image {path}: {error}. Repair it, or take it out of the folder."
         ) from error
+    if image.mode.startswith(WIDE):
+        raise CompressError(
+            f"the image {path} has numbers of more than 8 bits (mode {image.mode}), and all above 255 would be cut off. "
+            "Convert it to 8 bits, or take it out of the folder."
+        )
+    return image
 
 
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:

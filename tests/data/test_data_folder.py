@@ -164,6 +164,17 @@ def test_a_damaged_image_is_named(tmp_path):
         list(data.test.batches(8))
 
 
+@pytest.mark.parametrize(
+    ("pixels", "mode"), [(np.float32(np.nan), "F"), (np.float32(np.inf), "F"), (np.uint16(999), "I")]
+)
+def test_numbers_that_are_no_bytes_are_refused_and_not_cut_off(tmp_path, pixels, mode):
+    image = np.zeros((32, 32), pixels.dtype)
+    image[3, 3] = pixels
+    Image.fromarray(image).save(tmp_path / "0.tiff")
+    with pytest.raises(CompressError, match=rf"0\.tiff has numbers of more than 8 bits \(mode {mode}"):
+        load("digits", calibration=tmp_path)
+
+
 def test_formats_that_start_programs_are_not_decoded(tmp_path):
     (tmp_path / "0.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
     with pytest.raises(CompressError, match=r"cannot read the image .*0\.png"):
