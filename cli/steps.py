@@ -142,7 +142,7 @@ def _result(step: Step, source: files.Checkpoint, resources: Resources, path: Pa
     result = step(source, resources)
     if is_first():
         keep(result, path)
-    return _plain(result, path), _human(step, result, path)
+    return _plain(result, path), _human(step, source, result, path)
 
 
 def _rate(train: Any, source: files.Checkpoint, resources: Resources, path: Path) -> tuple[dict[str, Any], str]:
@@ -165,11 +165,11 @@ def _plain(result: files.Checkpoint, path: Path) -> dict[str, Any]:
     }
 
 
-def _human(step: Step, result: files.Checkpoint, path: Path) -> str:
-    record = result.history[-1]
+def _human(step: Step, source: files.Checkpoint, result: files.Checkpoint, path: Path) -> str:
+    done = result.history[len(source.history) :]  # one record, or those of the steps that this step is
     lines = [f"{step.name}: wrote {path} ({result.architecture.title}, {result.architecture.precision})"]
-    lines += [f"  {note}" for note in record.notes]
-    lines += [f"  left alone: {refusal.layer} ({refusal.reason})" for refusal in record.refusals]
+    lines += [f"  {note}" for record in done for note in record.notes]
+    lines += [f"  left alone: {refusal.layer} ({refusal.reason})" for record in done for refusal in record.refusals]
     return "\n".join(lines)
 
 

@@ -14,7 +14,8 @@ from compress.checkpoint import Checkpoint
 from compress.data.fits import fits
 from compress.fold.structure import find_pairs, fold
 from compress.pipeline import Change, Resources
-from compress.quantize.calibration import batches
+from compress.quantity import counted
+from compress.quantize.calibration import batches, calibrated
 from compress.quantize.ptq import finish, held
 from compress.quantize.qat_graph import ROUNDINGS, around, folded_calls, insert, scheme_of
 from compress.quantize.qat_rounding import Rounding, roundings
@@ -48,12 +49,13 @@ def prepare(step: "PrepareQAT", checkpoint: Checkpoint, resources: Resources) ->
         step.activation_bits,
     )
     found = around(network, traced, prepared).eval()
-    count = min(step.images, len(data.calibration))
-    _calibrate(found, batches(data, count, step.batch, set(), resources.progress))
+    count, labels = min(step.images, len(data.calibration)), set[int]()
+    _calibrate(found, batches(data, count, step.batch, labels, resources.progress))
     architecture = dataclasses.replace(checkpoint.architecture, prepared=prepared)
     notes = (
-        f"{len(_roundings(found))} roundings, their ranges from {count} images",
-        f"{len(pairs)} batch norms to fold",
+        counted(len(_roundings(found)), "rounding"),
+        *calibrated(data, step.images, count, labels),
+        f"{counted(len(pairs), 'batch norm')} to fold",
     )
     return Change(architecture, state_of(found), refusals, notes)
 
@@ -76,12 +78,12 @@ def convert(checkpoint: Checkpoint, resources: Resources) -> Change:
     images = torch.randn(CHECKED, *checkpoint.architecture.input_shape, generator=torch.Generator().manual_seed(0))
     apart = distance(images, trained, result.reference, build(after, resources.user))
     notes = [
-        f"{len(prepared.folded)} batch norms folded",
+        f"{counted(len(prepared.folded), 'batch norm')} folded",
         "the answers are those of the trained network"
         + (f" up to a share of {apart:.1e} of their length" if apart else ", bit for bit"),
     ]
     if result.silent:
-        notes.append(f"{result.silent} activations were zero in all of the training, and will stay so")
+        notes.append(f"zero in all of the training, and will stay so: {counted(result.silent, 'activation')}")
     return Change(after.architecture, after.weights, result.refusals, tuple(notes))
 
 

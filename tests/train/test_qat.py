@@ -244,6 +244,15 @@ def test_steps_in_another_order_are_refused_with_the_right_one():
         export(before, given.user)
 
 
+def test_few_images_and_missing_classes_are_said():
+    start, given = trained_before()
+    few = dataclasses.replace(given.data.calibration, positions=given.data.calibration.positions[:1])
+    made = PrepareQAT()(start, dataclasses.replace(given, data=dataclasses.replace(given.data, calibration=few)))
+    told = [note.partition(":")[0] for note in made.history[-1].notes]
+    assert told[1:3] == ["calibrated on 1 image", "512 calibration images were asked for, and there are no more than 1"]
+    assert told[3].startswith("no calibration image of ")
+
+
 def test_calibration_images_are_needed():
     with pytest.raises(UsageError, match="prepare_qat needs images"):
         PrepareQAT()(trained_before()[0])
