@@ -118,8 +118,8 @@ def make_step(step: type[S], values: dict[str, Any]) -> S:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = " ".join(str(part).replace("_", "-") for part in first["loc"] if isinstance(part, str))
-        place = f"--{place}" if place else step.__name__.lower()
-        raise UsageError(f"{place}: {first['msg'].removeprefix('Value error, ').removesuffix('.')}.") from error
+        place = f"--{place}: " if place else ""
+        raise UsageError(f"{place}{first['msg'].removeprefix('Value error, ').removesuffix('.')}.") from error
 
 
 def _typed(field: FieldInfo, words: tuple[str, ...]) -> list[str] | dict[str, Any]:

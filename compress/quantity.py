@@ -50,6 +50,11 @@ def parse(text: str | float, unit: str) -> float:
     return float(found[1]) * scales[found[2]]
 
 
+def counted(count: int, thing: str) -> str:
+    """A count of things as people write it: `1 image`, `2 images`."""
+    return f"{count} {thing}{'s' * (count != 1)}"
+
+
 def show(value: float, unit: str) -> str:
     """A value for people, three digits or two decimals: `274 KB`, `12.2 ms`, `91.73 %`, `-0.21 pp`, `2.20x`."""
     if unit == "%":

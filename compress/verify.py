@@ -17,6 +17,7 @@ from compress.layers import layers
 from compress.measured import shown
 from compress.measurement import Curve, Entry, Hop, Recording
 from compress.progress import Progress, Said
+from compress.quantity import counted
 from compress.recipe import Recipe
 from compress.runtime.onnxruntime import OnnxSession
 from compress.sensitivity import kept
@@ -58,7 +59,7 @@ def verify(
         way = steps[: next(place for place, (_, each) in enumerate(chain) if each is checkpoint) + 1]
         ledgers.append((*(hop for hop in way if hop), _written(path, checkpoint, images, given)))
         paths[path] = checkpoint
-        said(f"{path.name}: parity holds over {len(ledgers[-1])} hops")
+        said(f"{path.name}: parity holds over {counted(len(ledgers[-1]), 'hop')}")
     bench = recipe.benchmark
     baseline, *candidates = paths
     timed = benchmark(

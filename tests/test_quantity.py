@@ -56,6 +56,11 @@ def test_values_are_shown_with_three_digits(value: float, unit: str, text: str) 
     assert quantity.show(value, unit) == text
 
 
+@pytest.mark.parametrize(("count", "text"), [(0, "0 images"), (1, "1 image"), (2, "2 images")])
+def test_one_thing_is_told_in_the_singular(count: int, text: str) -> None:
+    assert quantity.counted(count, "image") == text
+
+
 @given(st.sampled_from(["B", "s", "x", "1"]), st.floats(1e-5, 9.9e11))
 def test_what_is_shown_reads_back_as_nearly_the_same(unit: str, value: float) -> None:
     if unit in ("B", "1"):

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from compress.checkpoint import Checkpoint
 from compress.pipeline import FOLDED, UNFOLDED, UNPREPARED, UNQUANTIZED, Change, Condition, Resources, Step
+from compress.quantity import counted
 
 
 class Fold(Step):
@@ -24,5 +25,5 @@ class Fold(Step):
         network = build(checkpoint, resources.user)
         pairs, refusals = find_pairs(network, checkpoint.architecture.input_shape)
         weights = fold(checkpoint.weights, network, pairs)
-        notes = (f"{len(pairs)} batch norms folded",) if pairs else ("no batch norm to fold",)
+        notes = (f"{counted(len(pairs), 'batch norm')} folded",) if pairs else ("no batch norm to fold",)
         return Change(dataclasses.replace(checkpoint.architecture, folded=pairs), weights, refusals, notes)

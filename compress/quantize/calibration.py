@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from compress.errors import CompressError
 from compress.progress import Progress, silent
+from compress.quantity import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,21 +38,20 @@ def batches(
         progress("calibrate", done, count, "")
     if not varied:
         raise CompressError(
-            f"the {count} calibration images show nothing: each is of one colour throughout, or there are none. "
+            f"calibration on {counted(count, 'image')} shows nothing: each is of one colour throughout, or there are none. "
             "Ranges chosen from them would be useless; give images like those the network will see."
         )
 
 
 def calibrated(data: "LearningData", asked: int, count: int, labels: set[int], silent: int = 0) -> list[str]:
     """What there is to say of `count` calibration images with these labels, where `asked` were wanted."""
-    notes = [f"calibrated on {count} images"]
+    notes = [f"calibrated on {counted(count, 'image')}"]
     if count < asked:
         notes.append(f"{asked} calibration images were asked for, and there are no more than {count}")
     absent = [name for label, name in enumerate(data.spec.classes) if label not in labels]
     if absent and data.calibration.labelled:
-        notes.append(
-            f"no calibration image of {len(absent)} of the {len(data.spec.classes)} classes: {', '.join(absent[:3])}"
-        )
+        named = ", ".join([*absent[:3], *["..."] * (len(absent) > 3)])
+        notes.append(f"no calibration image of {len(absent)} of the {len(data.spec.classes)} classes: {named}")
     if silent:
-        notes.append(f"{silent} activations were zero for every calibration image, and will stay so")
+        notes.append(f"zero for every calibration image, and will stay so: {counted(silent, 'activation')}")
     return notes

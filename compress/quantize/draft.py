@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from compress.errors import CompressError
 from compress.progress import Progress
+from compress.quantity import counted
 from compress.quantize import ptq
 from compress.quantize.adaround import learned_rounding
 from compress.quantize.correct import corrected_biases
@@ -84,9 +85,9 @@ def equalized(before: Draft) -> Draft:
     if not (again - exact).norm() <= FAITHFUL * exact.norm():
         raise CompressError(
             "equalizing changed what this network computes, which it must not: weights are shared in a way that cannot be "
-            "seen. Quantize without it (--no-equalize)."
+            "seen. Quantize without `equalize`."
         )
-    remarks = [f"{len(found)} pairs of layers"]
+    remarks = [f"{counted(len(found), 'pair')} of layers"]
     if cut:
         remarks.append(f"{len(cut)} left for the ReLU6 between them, which no factor passes through")
     return dataclasses.replace(draft(before.setting, made, before.left), remarks=tuple(remarks))
@@ -99,16 +100,14 @@ def rounded(before: Draft, *, iterations: int, progress: Progress) -> Draft:
     found = learned_rounding(before.quantized, before.result.traced, images, weights, iterations, progress)
     packed = packs(weights.low, weights.high)
     tensors = {f"{name}.integer": pack(integers) if packed else integers for name, integers in found.items()}
-    return dataclasses.replace(
-        before, result=before.result.repaired(tensors), remarks=(f"{len(found)} layers on {len(images)} images",)
-    )
+    return dataclasses.replace(before, result=before.result.repaired(tensors), remarks=(_told(found, images),))
 
 
 def corrected(before: Draft) -> Draft:
     """Every bias moved by what rounding did to the mean of its layer's outputs."""
     images = before.setting.images(before.result.traced)
     biases, without = corrected_biases(before.quantized, before.result.traced, images)
-    remarks = [f"{len(biases)} layers on {len(images)} images"]
+    remarks = [_told(biases, images)]
     if without:
         remarks.append(f"{len(without)} have no bias of their own")
     return dataclasses.replace(with_biases(before, biases), remarks=tuple(remarks))
@@ -118,6 +117,10 @@ def with_biases(before: Draft, biases: Mapping[str, Tensor]) -> Draft:
     """The same draft with these biases, by name."""
     result = before.result.repaired({}, _changed(before.result.traced, biases))
     return dataclasses.replace(before, network=_changed(before.network, biases), result=result)
+
+
+def _told(layers: Mapping[str, Tensor], images: Tensor) -> str:
+    return f"{counted(len(layers), 'layer')} on {counted(len(images), 'image')}"
 
 
 def _changed(module: M, tensors: Mapping[str, Tensor]) -> M:

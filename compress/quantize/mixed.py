@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 from compress.errors import CompressError
 from compress.progress import Progress
+from compress.quantity import counted
 from compress.quantize.draft import Draft, draft, with_biases
 from compress.quantize.sequence import KINDS, arguments, calls
 from compress.quantize.validation import Validation
@@ -48,7 +49,12 @@ def within(
             reasons = {layer: f"for the largest drop: alone it moves the logits by {harm[layer]:.2%}" for layer in left}
             made[left] = leave(whole, plain, reasons)
             drops[left] = validation.worth(made[left].quantized).drop
-            progress("max-drop", len(drops), len(order), f"{len(left)} layers in float: {drops[left]:+.2f} points lost")
+            progress(
+                "max-drop",
+                len(drops),
+                len(order),
+                f"{counted(len(left), 'layer')} in float: {drops[left]:+.2f} points lost",
+            )
         return drops[left]
 
     chosen = fewest(order, drop, limit, macs)
@@ -59,9 +65,7 @@ def within(
             "(--adaround, --bias-correction), or train the network to be quantized."
         )
     share = sum(macs.get(layer, 0) for layer in chosen) / max(1, sum(macs.values()))
-    remark = (
-        f"{len(chosen)} layers with {share:.1%} of the MACs left in float, top-1 {-drops[chosen]:+.2f} pp on validation"
-    )
+    remark = f"{counted(len(chosen), 'layer')} with {share:.1%} of the MACs left in float, top-1 {-drops[chosen]:+.2f} pp on validation"
     return dataclasses.replace(made[chosen], remarks=(remark,))
 
 

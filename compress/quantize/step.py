@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from compress.checkpoint import Checkpoint
 from compress.errors import CompressError, UsageError, unknown
 from compress.pipeline import FOLDED, QUANTIZED, UNPREPARED, UNQUANTIZED, Change, Condition, Resources, Step
-from compress.quantity import parse
+from compress.quantity import counted, parse
 from compress.quantize.calibration import batches, calibrated
 from compress.quantize.target import SIMULATED, Target, WeightScales, scheme, target
 
@@ -132,7 +132,10 @@ class Quantize(Step):
         if not chosen and self.max_drop is None:
             return first, [], {}
         validation = Validation(first.network, resources.need_data("quantize"), resources.seed)
-        notes, figures = [f"judged on {len(validation.labels)} validation images"], dict[str, tuple[float, ...]]()
+        notes, figures = (
+            [f"judged on {counted(len(validation.labels), 'validation image')}"],
+            dict[str, tuple[float, ...]](),
+        )
         if checkpoint.trained_on == "all":
             notes[0] += ", which the network was trained on: on new ones it may lose more"
         made, plain, worth = first, first, validation.worth(first.quantized)

@@ -41,7 +41,7 @@ def test_settings_of_the_training_are_given_by_name(untrained):
         ("rat=0.1", "unknown setting 'rat': did you mean rate"),
         ("rate", "'rate' is no setting. Write KEY=VALUE"),
         ("rate=fast", "--training rate: Input should be a valid number"),
-        ("epochs=3", "sparsify: give epochs beside training"),
+        ("epochs=3", "^give epochs beside training"),
     ],
 )
 def test_a_wrong_setting_is_named(untrained, tmp_path, setting, words):

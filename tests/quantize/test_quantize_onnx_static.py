@@ -211,7 +211,7 @@ def test_what_is_no_float_classifier_with_layers_is_refused(source, made, tmp_pa
 @pytest.mark.parametrize(
     ("images", "batch", "words"),
     [
-        (np.full((8, 32, 32, 1), 200, np.uint8), "N", "the 8 calibration images show nothing"),
+        (np.full((8, 32, 32, 1), 200, np.uint8), "N", "calibration on 8 images shows nothing"),
         (np.zeros((1, 32, 32, 1), np.uint8), "N", "1 calibration images are too few .* Give 2 or more"),
         (np.zeros((8, 32, 32, 1), np.uint8), "9", "takes 9 images at a time, and 8 .* Give 9 or more"),
     ],

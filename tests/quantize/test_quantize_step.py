@@ -140,21 +140,21 @@ def test_few_images_missing_classes_and_silent_activations_are_said():
     silenced = dataclasses.replace(folded(), weights=weights)
     result = Quantize(images=64)(silenced, calibrating_on(digits(1), np.zeros(1, np.int64)))
     assert result.history[-1].notes == (
-        "calibrated on 1 images",
+        "calibrated on 1 image",
         "64 calibration images were asked for, and there are no more than 1",
-        "no calibration image of 9 of the 10 classes: 1, 2, 3",
-        "1 activations were zero for every calibration image, and will stay so",
+        "no calibration image of 9 of the 10 classes: 1, 2, 3, ...",
+        "zero for every calibration image, and will stay so: 1 activation",
     )
 
 
 @pytest.mark.parametrize("images", [np.zeros((8, 32, 32, 1), np.uint8), np.full((8, 32, 32, 1), 200, np.uint8)])
 def test_images_that_show_nothing_are_refused(images):
-    with pytest.raises(CompressError, match="the 8 calibration images show nothing"):
+    with pytest.raises(CompressError, match="calibration on 8 images shows nothing"):
         Quantize()(folded(), calibrating_on(images, np.arange(8)))
 
 
 def test_no_images_at_all_are_refused():
-    with pytest.raises(CompressError, match="the 0 calibration images show nothing"):
+    with pytest.raises(CompressError, match="calibration on 0 images shows nothing"):
         Quantize()(folded(), calibrating_on(np.zeros((0, 32, 32, 1), np.uint8), np.zeros(0, np.int64)))
 
 
