@@ -19,6 +19,8 @@ CALLS = {
     torch.ops.aten.linear.default,
 }
 PADDED = {torch.ops.aten.conv1d.padding, torch.ops.aten.conv2d.padding, torch.ops.aten.conv3d.padding}
+TRAINING = 5
+"""Where `batch_norm` is told to use the statistics of the batch."""
 
 
 def find_pairs(
@@ -27,7 +29,7 @@ def find_pairs(
     """The (layer, batch norm) pairs that can be folded, in call order, and why every other batch norm stays.
 
     A pair can be folded when the batch norm is the layer's only reader and neither is called twice.
-    Raises CompressError where the network cannot be traced.
+    Raises CompressError where the network cannot be traced, and for a batch norm that has its statistics from the batch.
     """
     pairs: list[tuple[str, str]] = []
     refusals: list[Refusal] = []
@@ -37,7 +39,13 @@ def find_pairs(
     norms = [node for node in calls if node.target is torch.ops.aten.batch_norm.default]
     norm_uses = Counter(module_of(node.args[3]) for node in norms)
     for node in norms:
-        name, source = module_of(node.args[3]), node.args[0]
+        name, source = module_of(node.args[3]) or module_of(node.args[1]), node.args[0]
+        if node.args[TRAINING]:
+            raise CompressError(
+                f"the batch norm {name} normalises by the images it is given also in inference, so that an answer depends on the "
+                "images beside it, and there is nothing to fold. Leave `.train()` and training=True out of `forward`, and keep "
+                "running statistics."
+            )
         layer = module_of(source.args[1]) if source.target in CALLS | PADDED else ""
         if name in (refusal.layer for refusal in refusals):
             continue

@@ -42,6 +42,20 @@ def test_a_network_without_batch_norm_has_nothing_to_fold():
     assert find_pairs(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), (3, 8, 8)) == ((), ())
 
 
+class Training(nn.BatchNorm2d):
+    """A batch norm that goes back to training in the middle of inference."""
+
+    def forward(self, x):
+        self.train()
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("norm", [Training(4), nn.BatchNorm2d(4, track_running_stats=False)])
+def test_a_batch_norm_with_the_statistics_of_the_batch_is_refused(norm):
+    with pytest.raises(CompressError, match="the batch norm 1 normalises by the images it is given also in inference"):
+        find_pairs(nn.Sequential(nn.Conv2d(3, 4, 3), norm), (3, 8, 8))
+
+
 class Active(nn.BatchNorm2d):
     """A batch norm that brings its activation, as timm's do."""
 
