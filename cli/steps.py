@@ -52,14 +52,14 @@ def _command(name: str) -> click.Command:
     def command(
         checkpoint: Path,
         output_file: Path,
-        data: str | None,
-        data_folder: Path | None,
-        calibration: Path | None,
         network: str | None,
         seed: int,
-        device: str,
         threads: int | None,
         as_json: bool,
+        data: str | None = None,
+        data_folder: Path | None = None,
+        calibration: Path | None = None,
+        device: str = "cpu",
         teacher: Path | None = None,
         find_rate: bool = False,
         qat: bool = False,
@@ -92,14 +92,12 @@ def _command(name: str) -> click.Command:
         if is_first():
             output.result(plain, human, as_json)
 
-    command.__doc__ = f"{step.__doc__}\n\n    {MORE.get(name, '')}Example: {EXAMPLES[name]}"
+    command.__doc__ = f"{(step.__doc__ or '').rstrip()}\n\n    {MORE.get(name, '')}Example: {EXAMPLES[name]}"
     decorators: list[Callable[[Any], Any]] = [
         rich_click.command(name),
         click.argument("checkpoint", type=options.FILE),
         options.out,
-        options.data,
-        options.data_folder,
-        options.calibration,
+        *([] if name == "fold" else [options.data, options.data_folder, options.calibration]),
         *([TEACHER] if name in ("train", "prune", "sparsify") else []),
         *([FIND_RATE] if name == "train" else []),
         *([QAT] if name == "quantize" else []),
@@ -107,7 +105,7 @@ def _command(name: str) -> click.Command:
         options.step_options(step),
         *([options.step_options(aware(), but=step)] if name == "quantize" else []),
         options.seed,
-        options.device,
+        *([] if name == "fold" else [options.device]),
         options.threads,
         options.as_json,
     ]

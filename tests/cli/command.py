@@ -27,7 +27,9 @@ def compress(*words: object, cwd: Path | None = None, **environment: str) -> "su
 
 def run(*words: object, json_too: bool = True) -> Any:
     """What a command about the digits prints in this process, with --json; errors are raised."""
-    typed = [*map(str, words), "--data", "digits", *(["--json"] if json_too else [])]
+    typed = [*map(str, words), *(["--json"] if json_too else [])]
+    if typed[0] != "fold":
+        typed += ["--data", "digits"]
     if typed[0] != "import":
         typed += ["--threads", "1"]
     done = CliRunner().invoke(command_line.compress, typed, standalone_mode=False, catch_exceptions=False)
