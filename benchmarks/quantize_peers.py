@@ -16,8 +16,8 @@ IMAGES, BATCH = 512, 64
 
 
 def calibration(data: Data) -> Iterator[np.ndarray]:
-    """The same images, for the other tools."""
-    for pixels, _ in data.learning.calibration.batches(BATCH, np.arange(IMAGES)):
+    """The same images, for the other tools; all there are where those are fewer."""
+    for pixels, _ in data.learning.calibration.batches(BATCH, np.arange(min(IMAGES, len(data.learning.calibration)))):
         yield normalise(pixels, data.spec.preprocessing).numpy()
 
 
@@ -48,7 +48,7 @@ def nncf(source: bytes, data: Data) -> bytes:
     import onnx
 
     batches = [{"images": batch} for batch in calibration(data)]
-    made = peer.quantize(onnx.load_model_from_string(source), peer.Dataset(batches), subset_size=IMAGES // BATCH)
+    made = peer.quantize(onnx.load_model_from_string(source), peer.Dataset(batches), subset_size=len(batches))
     return bytes(made.SerializeToString())
 
 
