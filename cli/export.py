@@ -22,6 +22,7 @@ from . import options, output
     type=click.Choice(get_args(Precision)),
     help="What it computes in; fp16 needs --data. [default: what the checkpoint is held in]",
 )
+@click.option("--batch", type=click.IntRange(1), help="The only number of images it takes at a time. [default: any]")
 @click.option(
     "--batches", type=int, nargs=3, help="Fewest, usual and most images at a time. [engines; default: 1 8 64]"
 )
@@ -37,6 +38,7 @@ def export(
     checkpoint: Path,
     kind: str,
     precision: Precision | None,
+    batch: int | None,
     batches: tuple[int, int, int] | None,
     compute_capability: str | None,
     workspace: int | None,
@@ -66,6 +68,7 @@ def export(
     source = files.load(checkpoint)
     given: dict[str, Any] = {
         "precision": precision,
+        "batch": batch,
         "batches": batches,
         "compute_capability": compute_capability,
         "workspace": workspace and workspace * 2**20,

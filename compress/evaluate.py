@@ -16,7 +16,7 @@ from compress.data.splits import Data, Split
 from compress.errors import CompressError
 from compress.measurement import Measurement
 from compress.progress import Progress, silent
-from compress.runtime.session import Session
+from compress.runtime.session import Session, answers
 from compress.runtime.views import Averaged, Views
 
 BATCH = 256
@@ -115,7 +115,7 @@ def _answers(
     done = 0
     for images, labels in split.batches(batch):
         inputs = normalise(images, spec.preprocessing).numpy()
-        yield labels.numpy(), tuple(_logits(session(inputs), len(inputs), spec) for session in sessions)
+        yield labels.numpy(), tuple(_logits(answers(session, inputs), len(inputs), spec) for session in sessions)
         done += len(inputs)
         progress(task, done, len(split), "")
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from compress.divergence import first_difference
 from compress.errors import CheckFailed, CompressError
 from compress.measurement import Hop
-from compress.runtime.session import Session
+from compress.runtime.session import Session, answers
 
 Kind = Literal["exact", "integer", "changed"]
 Array = NDArray[np.float32]
@@ -160,4 +160,4 @@ def _logits(session: Session, images: Array) -> Array:
     """The session's logits in batches, followed by those of the first few images asked singly."""
     parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     parts += [images[one : one + 1] for one in range(min(SINGLES, len(images)))]
-    return np.concatenate([session(part) for part in parts])
+    return np.concatenate([answers(session, part) for part in parts])

@@ -49,6 +49,7 @@ def export(
     """
     from compress.build import structure
     from compress.export.onnx import export as to_onnx
+    from compress.export.onnx import for_batch
     from compress.macs import macs, parameters
     from compress.sparsity import sparsity
 
@@ -68,6 +69,8 @@ def export(
             "Give a checkpoint that compress quantize wrote for int8, and the one before it for fp32."
         )
     content, kept = _in_precision(to_onnx(checkpoint, user), settings, images)
+    if settings.batch is not None:
+        content = for_batch(content, settings.batch)
     made = exporter(content, settings, path)
     floating = structure(architecture, user)
     artifact = Artifact(
@@ -87,7 +90,7 @@ def export(
         | {tool: importlib.metadata.version(tool) for tool in TOOLS}
         | dict(made.tools),
         parts={name: storage.digest_bytes(part) for name, part in made.parts.items()},
-        settings=dict(made.settings),
+        settings=dict(made.settings) | ({} if settings.batch is None else {"batch": str(settings.batch)}),
         kept=kept,
         sparsity=sparsity(checkpoint.weights),
     )

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import onnx
 import onnx_ir as ir
 import torch
 from google.protobuf.message import Message
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 OPSET = 20
 IR_VERSION = 10
+MOST_BYTES = onnx.checker.MAXIMUM_PROTOBUF
+"""What protobuf, and so a runtime, reads of one message; weights in files beside it would have to be read by path."""
 IMAGES, LOGITS = "images", "logits"
 SOURCE = "compress.source"
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -38,7 +41,7 @@ def export(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> bytes:
     """The checkpoint's network as an ONNX file with a free batch size: `images` (N, C, H, W) in, `logits` (N, classes) out.
 
     A quantized network keeps its integers: int8 weights and int32 biases behind DequantizeLinear.
-    Raises CompressError where the network has an operator ONNX has no word for, or does not give logits.
+    Raises CompressError where the network has an operator ONNX has no word for, does not give logits, or is too large for one file.
     """
     architecture = checkpoint.architecture
     if architecture.prepared is not None:
@@ -55,9 +58,24 @@ def export(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> bytes:
     _strip(proto)
     entry = proto.metadata_props.add()
     entry.key, entry.value = SOURCE, checkpoint.fingerprint
+    if proto.ByteSize() > MOST_BYTES:
+        raise CompressError(
+            f"{architecture.title} would be an ONNX file of {proto.ByteSize():,} bytes, and a runtime takes at most {MOST_BYTES:,} "
+            "at once. Quantize or prune the network first."
+        )
     content: bytes = proto.SerializeToString(deterministic=True)
     check(content, f"the export of {architecture.title}")
     return content
+
+
+def for_batch(content: bytes, batch: int) -> bytes:
+    """The graph of checked ONNX bytes for this number of images and no other."""
+    model = onnx.load_model_from_string(content)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    fixed: bytes = model.SerializeToString(deterministic=True)
+    check(fixed, f"the graph for {batch} images")
+    return fixed
 
 
 def _convert(program: torch.export.ExportedProgram, title: str) -> ir.Model:

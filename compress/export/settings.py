@@ -13,9 +13,10 @@ PackageName = Literal["tensorrt", "tensorrt_rtx"]
 
 @dataclass(frozen=True, config=STRICT)
 class Settings:
-    """What is asked of an export; `precision` of every format, the rest of an engine.
+    """What is asked of an export; `precision` and `batch` of every format, the rest of an engine.
 
-    `precision` None is what the checkpoint is held in. `batches` are the fewest images at a time, the number an
+    `precision` None is what the checkpoint is held in; `batch` is the only number of images it takes
+    at a time, None for any: for those an engine's `batches` say. `batches` are the fewest images at a time, the number an
     engine is tuned for, and the most; `compute_capability` is that of its GPU ("8.6"), None the GPU here;
     `workspace` is the most memory, in bytes, one of its layers may use while it runs; `tolerated` the share of
     its layers, 0 to 1, that may be built in another type than was asked for. `package` chooses between the two
@@ -23,6 +24,7 @@ class Settings:
     """
 
     precision: Precision | None = None
+    batch: int | None = None
     batches: tuple[int, int, int] = (1, 8, 64)
     compute_capability: str | None = None
     workspace: int = 2**30
@@ -30,6 +32,8 @@ class Settings:
     package: PackageName | None = None
 
     def __post_init__(self) -> None:
+        if self.batch is not None and self.batch < 1:
+            raise UsageError(f"a batch of {self.batch} images was asked for. Give 1 or more, or leave it free.")
         least, tuned, most = self.batches
         if not 1 <= least <= tuned <= most:
             raise UsageError(

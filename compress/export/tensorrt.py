@@ -55,7 +55,7 @@ def made(content: bytes, settings: Settings, path: Path) -> Made:
         beside={log: engine.log.encode()} | ({cache: engine.timing_cache} if timed else {}),
         settings={
             "compute_capability": engine.compute_capability,
-            "batches": "/".join(map(str, settings.batches)),
+            "batches": "/".join(map(str, settings.batches if settings.batch is None else [settings.batch] * 3)),
             "workspace": str(settings.workspace),
             "layers": _verdict(engine.layers),
         }

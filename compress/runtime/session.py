@@ -45,6 +45,14 @@ class CountsIntegers(Protocol):
         """The share of multiply-accumulates done by integer kernels, in per cent; None where nothing is quantized."""
 
 
+@runtime_checkable
+class TimesDevice(Protocol):
+    """A session that can ask a GPU for its own time."""
+
+    def device_seconds(self, images: Images) -> float:
+        """How long the GPU computes for a batch, by its own clock, the copies left out."""
+
+
 @dataclass(frozen=True)
 class Point:
     """An inner tensor by its name, whether a layer with weights computes it, and the names of the tensors made from it."""
@@ -71,6 +79,14 @@ class TellsTimes(Protocol):
 
     def node_seconds(self, images: Images) -> tuple[Node, ...]:
         """The kernels called for a batch, in their order, each with the time that is usual for it."""
+
+
+def answers(session: Session, images: Images) -> Logits:
+    """The logits of any number of images; where a session takes only so many at a time, the last ones are shown again to make up the number."""
+    size = getattr(session, "batch", None) or len(images)
+    parts = [images[start : start + size] for start in range(0, len(images), size)]
+    whole = (part if len(part) == size else np.resize(part, (size, *part.shape[1:])) for part in parts)
+    return np.concatenate([session(shown)[: len(part)] for shown, part in zip(whole, parts, strict=True)])
 
 
 def require_fit(images: Images, input_shape: tuple[int, int, int], batch: int | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from compress.runtime.session import Images, Inside, Logits, Session
+from compress.runtime.session import Images, Inside, Logits, Session, answers
 
 Views = Literal["none", "flip", "crops"]
 """As it is; also mirrored; ten crops: the middle and four corners, a sixteenth of the side apart, each also mirrored."""
@@ -46,8 +46,8 @@ class Averaged:
 
     def __call__(self, images: Images) -> Logits:
         """The logarithm of the mean over views of softmax(logits)."""
-        answers = [log_softmax(self.session(view), axis=1) for view in views(images, self.kind)]
-        mean: Logits = (logsumexp(answers, axis=0) - np.log(len(answers))).astype(np.float32)
+        said = [log_softmax(answers(self.session, view), axis=1) for view in views(images, self.kind)]
+        mean: Logits = (logsumexp(said, axis=0) - np.log(len(said))).astype(np.float32)
         return mean
 
     def outputs(self, names: Sequence[str]) -> Inside:

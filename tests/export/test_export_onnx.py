@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from awake import ARCHITECTURES, awake, images
@@ -20,12 +21,15 @@ from compress.data.load import load
 from compress.data.normalise import normalise
 from compress.errors import CompressError, UsageError
 from compress.export import export
+from compress.export import onnx as onnx_module
 from compress.export.artifact import sidecar
 from compress.export.onnx import export as to_bytes
+from compress.export.settings import Settings
 from compress.fold.step import Fold
 from compress.pipeline import Resources
 from compress.quantize.step import Quantize
 from compress.runtime.onnxruntime import OnnxSession
+from compress.runtime.session import answers
 from compress.runtime.torch import TorchSession
 
 FILE = """
@@ -191,3 +195,28 @@ def test_a_network_that_gives_no_logits_for_any_number_of_images_is_refused(user
 def test_an_unknown_format_lists_those_there_are(exported, tmp_path):
     with pytest.raises(UsageError, match="unknown format 'onyx': did you mean onnx"):
         export(exported("digits_cnn")[0], tmp_path / "net", format="onyx")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_file_for_a_fixed_batch_answers_any_number_of_images_as_the_free_one(exported, tmp_path, precision):
+    checkpoint, content = exported("digits_cnn")
+    shown = images(checkpoint.architecture.input_shape, 10).numpy()
+    settings = {"precision": precision, "batch": 4}
+    made = export(checkpoint, tmp_path / "four.onnx", settings=Settings(**settings), images=shown)
+    assert made.settings["batch"] == "4"
+    fixed = OnnxSession((tmp_path / "four.onnx").read_bytes())
+    assert fixed.batch == 4
+    with pytest.raises(CompressError, match="takes 4 images at a time, and got 10"):
+        fixed(shown)
+    free = OnnxSession(content)(shown)
+    assert np.abs(answers(fixed, shown) - free).max() <= (1e-5 if precision == "fp32" else 1e-2) * np.abs(free).max()
+    with pytest.raises(UsageError, match="a batch of 0 images"):
+        Settings(batch=0)
+
+
+def test_a_network_too_large_for_one_file_is_refused_before_it_is_written(exported, tmp_path, monkeypatch):
+    checkpoint, content = exported("digits_cnn")
+    monkeypatch.setattr(onnx_module, "MOST_BYTES", len(content) - 1)
+    with pytest.raises(CompressError, match=f"ONNX file of {len(content):,} bytes, .* at most {len(content) - 1:,}"):
+        export(checkpoint, tmp_path / "large.onnx")
+    assert not list(tmp_path.iterdir())
