@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compress import interleave, process, subject
+from compress import interleave, nvml, process, subject
 from compress.environment import environment
 from compress.errors import CompressError, UsageError
 from compress.interleave import Clock, Effort, Interleaved
@@ -17,10 +17,12 @@ from compress.interval import ratio_interval
 from compress.measurement import Entry, Measurement, Profile, Recording
 from compress.progress import Progress, silent
 from compress.runtime import open_session, opener
-from compress.runtime.session import CountsIntegers, Images, Session, TellsTimes
+from compress.runtime.session import CountsIntegers, Images, Session, TellsTimes, TimesDevice
 
 Conditions = dict[str, str | int]
 STANDARD = Effort()
+DEVICE_RUNS = 20
+"""How often the GPU is asked for its own time of a batch."""
 
 
 def benchmark(
@@ -41,8 +43,9 @@ def benchmark(
     """Measure files against each other: one entry each, the baseline's first.
 
     Each entry has `latency` (every run), `throughput` (one value a round) and, of a candidate, `latency_ratio` (one
-    value a round) for each batch size; `peak_memory` for each batch size and `load_time`, from processes of their
-    own; `size`, `parameters` and `macs`; and of a quantized file `integer_macs`.
+    value a round) for each batch size; `peak_memory` and `first_inference` for each batch size and `load_time`, from processes of their
+    own; `size`, `compressed_size`, `parameters` and `macs`; and of a quantized file `integer_macs`. On a GPU there are
+    `device_latency`, and `allocated_memory` where torch runs the file, `device_memory` and `energy` where NVML can be read.
     Where the runtime tells where its time goes, the entry has its profile of the largest batch. `images` are real ones (N, C, H, W), normalised, repeated where a
     batch needs more; left out, they are normally distributed noise drawn from `seed`. `network` names the user's
     own function, as on the command line.
@@ -66,7 +69,7 @@ def benchmark(
         user = load_user(network)
     paths = (baseline, *candidates)
     here = environment(threads)
-    entries = [subject.entry(path, here, user) for path in paths]
+    entries = [_add(subject.entry(path, here, user), _packed(path)) for path in paths]
     common: Conditions = {"runtime": runtime, "device": device, "threads": threads}
     random = np.random.default_rng(seed)
     apart = []
@@ -79,6 +82,9 @@ def benchmark(
             f"nothing can be timed against {baseline.name}: {apart[0].notes[0]}. Give another baseline."
         )
     alive = [number for number, each in enumerate(apart) if not each.crashed]
+    on_gpu = device.startswith("cuda")
+    meter = nvml.gpu(device)
+    unread = (nvml.MISSING,) if on_gpu and meter is None else ()
     timed = [paths[number] for number in alive]
     with contextlib.ExitStack() as opened:
         sessions = []
@@ -94,6 +100,8 @@ def benchmark(
             for place, number in enumerate(alive):
                 times = _times(found, place, entries[0].subject.digest, {**common, "batch": batch})
                 entries[number] = _add(entries[number], times, _doubts(found, place, effort, batch))
+                if on_gpu:
+                    entries[number] = _add(entries[number], _device(sessions[place], shown, meter, common, clock))
         shown = _batch(sessions, timed, images, max(batches), random)
         for number, session in zip(alive, sessions, strict=True):
             if isinstance(session, TellsTimes):
@@ -101,7 +109,7 @@ def benchmark(
                 profile = Profile({**common, "batch": len(shown)}, session.node_seconds(shown))
                 entries[number] = dataclasses.replace(entries[number], profile=profile)
     return Recording(
-        tuple(_add(entry, each.measurements, each.notes) for entry, each in zip(entries, apart, strict=True))
+        tuple(_add(entry, each.measurements, each.notes + unread) for entry, each in zip(entries, apart, strict=True))
     )
 
 
@@ -135,6 +143,23 @@ def _integers(session: Session, runtime: str) -> tuple[Measurement, ...]:
     return () if share is None else (Measurement("integer_macs", (share,), {"runtime": runtime}),)
 
 
+def _packed(path: Path) -> tuple[Measurement, ...]:
+    return (Measurement("compressed_size", (float(subject.compressed_size(path)),)),)
+
+
+def _device(
+    session: Session, images: Images, meter: nvml.Gpu | None, common: Conditions, clock: Clock
+) -> tuple[Measurement, ...]:
+    """What a GPU itself says of a batch: its own time, and the energy it used."""
+    conditions: Conditions = {**common, "batch": len(images)}
+    found = []
+    if isinstance(session, TimesDevice):
+        seconds = tuple(session.device_seconds(images) for _ in range(DEVICE_RUNS))
+        found.append(Measurement("device_latency", seconds, conditions))
+    joules = nvml.energy(meter, partial(session, images), len(images), clock) if meter else ()
+    return (*found, Measurement("energy", joules, conditions)) if joules else tuple(found)
+
+
 def _times(timed: Interleaved, number: int, baseline: str, conditions: Conditions) -> tuple[Measurement, ...]:
     rounds = timed.series[number].rounds
     images = int(conditions["batch"])
@@ -166,8 +191,8 @@ def _doubts(timed: Interleaved, number: int, effort: Effort, batch: int) -> tupl
 
 
 def _apart(request: process.Request, batches: Sequence[int], common: Conditions) -> _Apart:
-    """Memory by batch size and the times to open the file, each from a fresh process."""
-    memory, load_times, notes, crashed = [], [], [], False
+    """Memory and the first answer's time by batch size, and the times to open the file, each from a fresh process."""
+    first, load_times, notes, crashed = [], [], [], False
     for batch in batches:
         try:
             found = process.spent(dataclasses.replace(request, batch=batch))
@@ -176,13 +201,16 @@ def _apart(request: process.Request, batches: Sequence[int], common: Conditions)
             crashed = True
             continue
         except CompressError as error:
-            notes.append(f"batch {batch}: peak_memory and load_time are missing: {error}")
+            notes.append(f"batch {batch}: peak_memory, load_time and first_inference are missing: {error}")
             continue
-        conditions: Conditions = {**common, "batch": batch, "reading": found.reading}
-        memory.append(Measurement("peak_memory", (float(found.peak_bytes),), conditions))
+        conditions: Conditions = {**common, "batch": batch}
+        first.append(Measurement("peak_memory", (float(found.peak_bytes),), {**conditions, "reading": found.reading}))
+        first.append(Measurement("first_inference", (found.first_seconds,), conditions))
+        on_device = {"allocated_memory": found.allocated_bytes, "device_memory": found.device_bytes}
+        first += [Measurement(name, (float(b),), conditions) for name, b in on_device.items() if b is not None]
         load_times.append(found.load_seconds)
     load = (Measurement("load_time", tuple(load_times), common),) if load_times else ()
-    return _Apart((*memory, *load), tuple(notes), crashed)
+    return _Apart((*first, *load), tuple(notes), crashed)
 
 
 def _add(entry: Entry, measurements: tuple[Measurement, ...], notes: tuple[str, ...] = ()) -> Entry:

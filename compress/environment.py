@@ -30,12 +30,15 @@ PACKAGES = (
 NVIDIA = Path("/proc/driver/nvidia")
 """Where NVIDIA's driver says on Linux what there is, without CUDA being started."""
 
+GOVERNORS = Path("/sys/devices/system/cpu")
+"""Where Linux says how it chooses each processor's clock; a virtual machine is not told."""
+
 
 def environment(threads: int) -> Environment:
     """What this process measures on; `threads` is how many a session was given."""
     gpu, driver = gpus(NVIDIA)
     return Environment(
-        cpu=_cpu(),
+        cpu=", ".join([_cpu(), *governors(GOVERNORS)]),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         gpu=gpu,
         driver=driver,
@@ -45,6 +48,12 @@ def environment(threads: int) -> Environment:
         versions={"compress": compress.__version__} | _versions(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )
+
+
+def governors(folder: Path) -> list[str]:
+    """How the processors' clocks are chosen ("governor performance"), every way met; none where `folder` does not say."""
+    files = folder.glob("cpu[0-9]*/cpufreq/scaling_governor")
+    return [f"governor {word}" for word in sorted({file.read_text().strip() for file in files})]
 
 
 def gpus(folder: Path) -> tuple[str | None, str | None]:

@@ -50,9 +50,9 @@ class Bound:
 
 def conditions(metric: str) -> tuple[str, ...]:
     """The conditions that a metric's figures differ by, and a limit on it may name."""
-    if metric in ("size", "parameters", "macs", "sparsity", "parity"):
+    if metric in ("size", "compressed_size", "parameters", "macs", "sparsity", "parity"):
         return ()
-    return ("runtime", "batch") if metric in ("latency", "throughput", "peak_memory") else ("runtime",)
+    return ("runtime",) if metric in ("top1", "top5", "integer_macs", "load_time") else ("runtime", "batch")
 
 
 def _unit(bound: str, metric: str) -> str:

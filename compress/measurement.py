@@ -40,11 +40,28 @@ METRICS: dict[str, Metric] = {
         "x", "lower", False, "latency over the baseline's, one value a round of the same interleaved run"
     ),
     "throughput": Metric("images/s", "higher", False, "images answered in a second"),
+    "device_latency": Metric(
+        "s", "lower", False, "time the GPU computes for a batch by its own clock, without the copies to it and back"
+    ),
     "load_time": Metric("s", "lower", False, "time to open the file, in a fresh process"),
+    "first_inference": Metric(
+        "s", "lower", False, "time a fresh process takes for its first batch, after opening the file"
+    ),
     "peak_memory": Metric(
         "B", "lower", False, "resident memory a fresh process adds by loading the file and answering one batch"
     ),
+    "allocated_memory": Metric(
+        "B", "lower", False, "most memory of the GPU that torch held in a fresh process that answered one batch"
+    ),
+    "device_memory": Metric(
+        "B",
+        "lower",
+        False,
+        "memory of the GPU, by NVML's reading, that a fresh process adds by loading the file and answering one batch",
+    ),
+    "energy": Metric("J", "lower", False, "energy the whole GPU used for an image, by NVML's counter"),
     "size": Metric("B", "lower", True, "size of the file"),
+    "compressed_size": Metric("B", "lower", True, "size of the file as gzip packs it"),
     "parameters": Metric("1", "lower", True, "numbers the network has learnt"),
     "macs": Metric("1", "lower", True, "multiply-accumulates for one image"),
     "sparsity": Metric("%", "higher", True, "share of the convolutions' and linear layers' weights that are zero"),
@@ -56,7 +73,7 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True, config=STRICT)
 class Environment:
-    """The machine and the software of a measurement."""
+    """The machine and the software of a measurement; with the processor's name goes how its clock is chosen, where Linux says."""
 
     cpu: str
     cores: int

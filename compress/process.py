@@ -1,4 +1,4 @@
-"""What a file costs a process that has done nothing before: the time to open it, and the memory it takes.
+"""What a file costs a process that has done nothing before: the time to open it and to answer first, and the memory it takes.
 
 `spent` starts that process and asks it; a network that crashes it takes nothing else along.
 """
@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from compress import document
+from compress import document, nvml
 from compress.architecture import STRICT
 from compress.errors import CompressError
 from compress.runtime import open_session, opener
@@ -53,14 +53,18 @@ class Request:
 
 @dataclass(frozen=True, config=STRICT)
 class Spent:
-    """Seconds to open the file, and bytes of resident memory added by opening it and answering one batch.
+    """Seconds to open the file and to answer the first batch, and bytes of resident memory added by both.
 
-    Both count from after the runtime's library was imported, and include the checks that opening a file makes.
+    Opening counts from after the runtime's library was imported, and includes the checks it makes. On a GPU there
+    are also the most bytes torch held there, where torch runs the file, and those added by NVML's reading, where it can be read.
     """
 
     load_seconds: float
+    first_seconds: float
     peak_bytes: int
     reading: Reading
+    allocated_bytes: int | None = None
+    device_bytes: int | None = None
 
 
 def spent(request: Request) -> Spent:
@@ -102,16 +106,36 @@ def measure(request: Request) -> Spent:
         from compress.networks import load_user
 
         user = load_user(request.network)
+    gpu = nvml.gpu(request.device)
     gc.collect()
     reading = _set_back()
-    before = _peak(reading)
+    before, used = _peak(reading), gpu.used_bytes() if gpu else 0
     start = time.perf_counter()
     session = open_session(
         request.runtime, Path(request.path), threads=request.threads, device=request.device, user=user
     )
     load_seconds = time.perf_counter() - start
-    session(np.random.default_rng(0).standard_normal((request.batch, *session.input_shape), dtype=np.float32))
-    return Spent(load_seconds, _peak(reading) - before, reading)
+    images = np.random.default_rng(0).standard_normal((request.batch, *session.input_shape), dtype=np.float32)
+    start = time.perf_counter()
+    session(images)
+    first_seconds = time.perf_counter() - start
+    return Spent(
+        load_seconds,
+        first_seconds,
+        _peak(reading) - before,
+        reading,
+        allocated_bytes=_allocated(request),
+        device_bytes=gpu.used_bytes() - used if gpu else None,
+    )
+
+
+def _allocated(request: Request) -> int | None:
+    """The most bytes torch has held on the GPU so far; other runtimes do not say."""
+    if request.runtime.partition(":")[0] != "torch" or not request.device.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.cuda.max_memory_allocated(request.device)
 
 
 def _set_back() -> Reading:

@@ -10,6 +10,7 @@ import re
 SCALES: dict[str, dict[str, float]] = {
     "B": {"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
     "s": {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1},
+    "J": {"mJ": 1e-3, "J": 1},
     "%": {"%": 1},
     "pp": {"pp": 1},
     "x": {"": 1, "x": 1},
@@ -21,6 +22,7 @@ SCALES: dict[str, dict[str, float]] = {
 SHOWN: dict[str, tuple[tuple[float, str], ...]] = {
     "B": ((1e9, " GB"), (1e6, " MB"), (1e3, " KB"), (1, " B")),
     "s": ((1, " s"), (1e-3, " ms"), (1e-6, " µs")),
+    "J": ((1, " J"), (1e-3, " mJ")),
     "x": ((1, "x"),),
     "1": ((1e9, " G"), (1e6, " M"), (1e3, " k"), (1, "")),
     "images/s": ((1e6, " M images/s"), (1e3, " k images/s"), (1, " images/s")),

@@ -1,5 +1,6 @@
 """What is known of a file before anything is timed: what it is, where it comes from, its size and its counts."""
 
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from compress.networks import UserNetwork
 
 UNKNOWN = "unknown"
+PIECE = 2**20
+"""Bytes of a file that are packed at a time."""
 
 
 def entry(path: Path, environment: Environment, user: "UserNetwork | None" = None) -> Entry:
@@ -45,6 +48,19 @@ def entry(path: Path, environment: Environment, user: "UserNetwork | None" = Non
     measurements = tuple(Measurement(metric, (float(count),)) for metric, count in {"size": size, **counts}.items())
     sensitivities = kept(path.parent, subject.fingerprint) if subject.fingerprint != UNKNOWN else ()
     return Entry(subject, environment, measurements, layers=layers, notes=notes, sensitivities=sensitivities)
+
+
+def compressed_size(path: Path) -> int:
+    """Bytes of a file, and of the parts it is not whole without, as gzip packs them by default (DEFLATE, level 6)."""
+    parts = artifact.read_sidecar(path).parts if artifact.sidecar(path).exists() else {}
+    packed = 0
+    for each in (path, *(path.with_name(name) for name in parts)):
+        packer = zlib.compressobj(level=6, wbits=zlib.MAX_WBITS | 16)  # with gzip's header
+        with each.open("rb") as file:
+            while piece := file.read(PIECE):
+                packed += len(packer.compress(piece))
+        packed += len(packer.flush())
+    return packed
 
 
 def _checkpoint(

@@ -1,18 +1,21 @@
 """A baseline and its candidates, measured side by side, on a clock that passes only when told to."""
 
+import gzip
 import math
 import sys
+import types
 
 import numpy as np
 import pytest
 import small_onnx
 
-from compress import measurement
+from compress import measurement, nvml
 from compress.benchmark import benchmark
 from compress.errors import CompressError, UsageError
 from compress.interleave import Effort
 from compress.runtime import null
 from compress.runtime.null import Cost
+from compress.subject import compressed_size
 
 BATCHES = (1, 8)
 
@@ -49,6 +52,7 @@ def test_every_figure_is_the_cost_it_was_given(recording):
             find(baseline, "peak_memory", batch=batch).median - find(candidate, "peak_memory", batch=batch).median
         )
         assert difference == pytest.approx(20_000_000, rel=0.05)
+        assert len(find(baseline, "first_inference", batch=batch).values) == 1
     assert len(find(baseline, "load_time").values) == len(BATCHES)
 
 
@@ -92,9 +96,9 @@ def test_a_process_that_crashes_costs_its_own_figures_and_is_noted(quick):
     for entry in recording.entries:
         metrics = {each.metric for each in entry.measurements}
         assert {"latency", "throughput", "size"} <= metrics
-        assert not {"peak_memory", "load_time"} & metrics
+        assert not {"peak_memory", "load_time", "first_inference"} & metrics
         assert entry.notes == tuple(
-            f"batch {batch}: peak_memory and load_time are missing: the process that measures it ended with "
+            f"batch {batch}: peak_memory, load_time and first_inference are missing: the process that measures it ended with "
             "exit code 1: it said nothing"
             for batch in (1, 2)
         )
@@ -186,7 +190,7 @@ def test_a_candidate_that_crashes_its_process_is_not_timed_and_the_others_are(tm
     paths = [write(tmp_path, "base.null"), fragile, write(tmp_path, "slow.null", seconds=0.003)]
     entries = benchmark(paths[0], paths[1:], "null", batches=(2,), clock=null.CLOCK).entries
     assert [entry.subject.name for entry in entries] == ["base.null", "fragile.null", "slow.null"]
-    assert {each.metric for each in entries[1].measurements} == {"size"}
+    assert {each.metric for each in entries[1].measurements} == {"size", "compressed_size"}
     assert entries[1].notes == (
         "batch 2: it crashed, so it was not timed: the process that measures it ended with SIGSEGV: it said nothing",
     )
@@ -207,6 +211,72 @@ def test_where_the_time_goes_is_recorded_for_the_largest_batch_where_the_runtime
     assert all(entry.profile.layer(layer.name) > 0 for layer in entry.layers)
     assert entry.profile.layer("") < entry.profile.seconds
     assert quick({}).entries[0].profile is None
+
+
+class Counter:
+    """Stands for NVML: a GPU that uses 50 W by the simulated clock, and another megabyte each time it is asked."""
+
+    class NVMLError_NotSupported(Exception):
+        pass
+
+    def __init__(self, counts=True):
+        self.counts, self.asked = counts, 0
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+        if not self.counts:
+            raise self.NVMLError_NotSupported
+        return 50 * null.CLOCK.now / 1e6
+
+    def nvmlDeviceGetMemoryInfo(self, handle):
+        self.asked += 1
+        return types.SimpleNamespace(used=1_000_000 * self.asked)
+
+
+@pytest.fixture
+def on_gpu(tmp_path, monkeypatch):
+    """Benchmark a null session of 2 ms as if it were on a GPU that takes 1.5 ms, with this counter or none."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(null.NullSession, "device_seconds", lambda self, images: 0.0015, raising=False)
+
+    def run(counter):
+        monkeypatch.setattr(nvml, "gpu", lambda device: nvml.Gpu(counter, 0) if counter else None)
+        path = write(tmp_path, "a.null", seconds=0.002)
+        (entry,) = benchmark(path, [], "null", batches=(4,), device="cuda", clock=null.CLOCK).entries
+        return entry
+
+    return run
+
+
+def test_on_a_gpu_its_own_time_and_its_energy_are_taken(on_gpu):
+    entry = on_gpu(Counter())
+    assert find(entry, "device_latency", batch=4, device="cuda").values == (0.0015,) * 20
+    joules = find(entry, "energy", batch=4).values
+    assert joules == pytest.approx([50 * 0.002 / 4] * 3)
+    assert joules != pytest.approx([50 * 0.002 / 4 * 1.01] * 3)
+
+
+def test_a_gpu_that_does_not_count_its_energy_has_none(on_gpu):
+    assert not [each for each in on_gpu(Counter(counts=False)).measurements if each.metric == "energy"]
+
+
+def test_without_nvml_the_note_says_what_is_skipped_and_how_to_get_it(on_gpu):
+    entry = on_gpu(None)
+    assert entry.notes[-1] == nvml.MISSING
+    assert "compress-cnn[nvml]" in nvml.MISSING
+    assert not [each for each in entry.measurements if each.metric == "energy"]
+
+
+def test_a_cpu_has_no_figures_of_a_gpu(recording):
+    metrics = {each.metric for entry in recording.entries for each in entry.measurements}
+    assert not {"device_latency", "energy", "device_memory", "allocated_memory"} & metrics
+    assert nvml.gpu("cpu") is None
+
+
+def test_the_packed_size_is_that_of_gzip_with_every_part(tmp_path):
+    path = write(tmp_path, "a.null")
+    assert compressed_size(path) == pytest.approx(len(gzip.compress(path.read_bytes(), 6)), abs=2)
+    (tmp_path / "zeros.null").write_bytes(bytes(5_000_000))
+    assert compressed_size(tmp_path / "zeros.null") < 10_000
 
 
 def test_an_onnx_file_of_another_tool_is_measured_in_its_runtime(tmp_path):

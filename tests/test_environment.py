@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from compress import document
-from compress.environment import environment, gpus
+from compress.environment import environment, governors, gpus
 
 
 def test_the_environment_is_this_one():
@@ -65,3 +65,12 @@ def test_gpu_and_driver_are_read_from_what_the_driver_shows(tmp_path, version, e
 
 def test_without_a_driver_there_is_no_gpu(tmp_path):
     assert gpus(tmp_path / "nvidia") == (None, None)
+
+
+def test_the_governors_are_every_way_the_processors_clocks_are_chosen(tmp_path):
+    for number, word in enumerate(("powersave", "performance", "powersave")):
+        folder = tmp_path / f"cpu{number}" / "cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "scaling_governor").write_text(word + "\n")
+    assert governors(tmp_path) == ["governor performance", "governor powersave"]
+    assert governors(tmp_path / "none") == []

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"", "errors", "progress", "quantity", "interval", "storage", "document", "yaml_file"},
     {"architecture", "data.spec", "measurement", "sensitivity", "limit", "demand", "quantize.target"},
-    {"checkpoint", "device", "networks", "data", "trace", "macs", "sparsity", "environment"},
+    {"checkpoint", "device", "nvml", "networks", "data", "trace", "macs", "sparsity", "environment"},
     {
         "prune.blocks",
         "prune.narrow",

@@ -1,11 +1,13 @@
 """What a file costs a fresh process."""
 
+import dataclasses
 import subprocess
 import sys
+import types
 
 import pytest
 
-from compress import process
+from compress import nvml, process
 from compress.errors import CompressError
 from compress.process import Request, answer, spent
 from compress.runtime import null
@@ -29,6 +31,9 @@ def test_the_memory_found_is_the_memory_taken(tmp_path):
     assert between == pytest.approx(40 * MEGABYTE, abs=MEGABYTE)
     assert 20 * MEGABYTE <= small.peak_bytes + 0.1 * MEGABYTE < 30 * MEGABYTE
     assert 0 < small.load_seconds < 60
+    assert 0 < small.first_seconds < 60
+    assert small.allocated_bytes is None
+    assert small.device_bytes is None
 
 
 def test_memory_used_before_the_file_is_opened_does_not_count(tmp_path):
@@ -49,8 +54,8 @@ def test_memory_used_before_the_file_is_opened_does_not_count(tmp_path):
 
 
 def test_what_libraries_print_is_not_taken_for_the_answer():
-    line = '{"load_seconds": 0.5, "peak_bytes": 7, "reading": "VmHWM"}'
-    assert answer(ended(f"print('hello'); print('{line}')")) == process.Spent(0.5, 7, "VmHWM")
+    line = '{"load_seconds": 0.5, "first_seconds": 0.25, "peak_bytes": 7, "reading": "VmHWM"}'
+    assert answer(ended(f"print('hello'); print('{line}')")) == process.Spent(0.5, 0.25, 7, "VmHWM")
 
 
 def test_a_crash_is_an_error_that_names_it():
@@ -91,3 +96,16 @@ def test_a_network_of_the_users_own_is_opened_there_too(tmp_path):
     checkpoint.save(checkpoint.Checkpoint(architecture, networks.create(architecture, user).state_dict()), path)
     found = spent(Request(str(path), "torch", batch=2, network=f"{file}:build"))
     assert found.load_seconds > 0
+
+
+def test_what_a_gpu_holds_is_read_before_and_after(tmp_path, monkeypatch):
+    """A GPU that has 700 bytes in use before and 1,000 after, and torch that says 200 of them are its own."""
+    import torch
+
+    readings = iter((700, 1000))
+    monkeypatch.setattr(nvml, "gpu", lambda device: types.SimpleNamespace(used_bytes=lambda: next(readings)))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 200)
+    asked = request(tmp_path / "a.null", 0)
+    assert process.measure(dataclasses.replace(asked, device="cuda")).device_bytes == 300
+    assert process._allocated(dataclasses.replace(asked, runtime="torch:bf16", device="cuda")) == 200
+    assert process._allocated(dataclasses.replace(asked, device="cuda")) is None

@@ -7,10 +7,10 @@ from compress.measurement import METRICS, Measurement
 from compress.report import figures
 from compress.report.comparison import speedup
 
-TIMES = ("s", "images/s")
+TIMES = ("s", "images/s", "J")
 """Units of what depends on the machine."""
-FRESH = ("peak_memory", "load_time")
-"""Metrics with few samples, each from a process of its own."""
+FRESH = ("peak_memory", "allocated_memory", "device_memory", "load_time", "first_inference", "energy")
+"""Metrics with few samples, most of them from processes of their own."""
 
 
 @dataclass(frozen=True)
