@@ -45,6 +45,7 @@ MINUTES = 7.5
 EFFORT = Effort(precision=0.02, seconds=6.0, rounds=12)
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 OUT_OF_TIME = "the minutes given were over"
+SKIPPED = "gpu-skipped.json"
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def main() -> None:
     if asked.device.startswith("cuda") and not torch.cuda.is_available():
         reason = "torch finds no NVIDIA GPU here"
         skipped = {"skipped": reason, "environment": document.plain(environment(1))}
-        storage.write_text(asked.output / "gpu-skipped.json", json.dumps(skipped, indent=1) + "\n")
+        storage.write_text(asked.output / SKIPPED, json.dumps(skipped, indent=1) + "\n")
         print(f"skipped: {reason}; this is no pass")
         return
     from compress.data.load import load
@@ -263,6 +264,7 @@ def main() -> None:
     for record in records:
         storage.write_text(asked.output / f"gpu-{record['network']}.json", json.dumps(record, indent=1) + "\n")
     storage.write_text(asked.output / "gpu.md", markdown(records))
+    (asked.output / SKIPPED).unlink(missing_ok=True)
     print(markdown(records))
 
 

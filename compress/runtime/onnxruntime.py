@@ -152,7 +152,7 @@ def _start(
         session = onnxruntime.InferenceSession(content, options, providers=[provider])
     except REFUSALS as error:
         raise CompressError(
-            f"ONNX Runtime {onnxruntime.__version__} refuses {what}: {' '.join(str(error).split())} "
+            f"ONNX Runtime {onnxruntime.__version__} refuses {what}: {' '.join(str(error).split()).rstrip('.')}. "
             "Export it with other operators or an older opset, or use another runtime."
         ) from error
     if session.get_providers()[0] != provider[0]:
