@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from compress.networks import UserNetwork
 
 UNKNOWN = "unknown"
+NEVER_ALONE = (".engine", ".xml")
+"""Endings of artifacts that are not read without their sidecar."""
 PIECE = 2**20
 """Bytes of a file that are packed at a time."""
 
@@ -23,7 +25,7 @@ def entry(path: Path, environment: Environment, user: "UserNetwork | None" = Non
 
     With it go the sensitivities of the same checkpoint that lie in the file's folder.
     An ONNX file of another tool has no sidecar: its counts are missing, and a note says so.
-    Raises CompressError where the file is neither.
+    Raises CompressError where the file is neither, or another artifact without its sidecar.
     """
     try:
         size = path.stat().st_size
@@ -35,7 +37,7 @@ def entry(path: Path, environment: Environment, user: "UserNetwork | None" = Non
         from compress.export import onnx_file, onnx_layers
 
         layers = onnx_layers.layers(onnx_file.read(path))
-    if artifact.sidecar(path).exists():
+    if artifact.sidecar(path).exists() or path.suffix in NEVER_ALONE:
         subject, counts = _artifact(path)
     elif path.suffix == ".onnx":
         subject, counts = Subject(path.name, storage.digest_file(path), UNKNOWN, path.stem, "onnx", UNKNOWN), {}

@@ -101,3 +101,10 @@ def test_layers_are_known_before_anything_is_timed(digits, tmp_path):
     export(source, tmp_path / "digits.onnx")
     names = [[layer.name for layer in entry(each, environment(1)).layers] for each in (path, tmp_path / "digits.onnx")]
     assert names[0] == names[1] and len(names[0]) == 8
+
+
+@pytest.mark.parametrize("name", ["net.engine", "net.xml"])
+def test_an_artifact_without_its_sidecar_is_not_taken_for_a_checkpoint(tmp_path, name):
+    (tmp_path / name).write_bytes(b"native code")
+    with pytest.raises(CompressError, match=f"{name} has no {name}.json beside it"):
+        entry(tmp_path / name, environment(1))

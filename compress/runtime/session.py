@@ -83,9 +83,11 @@ class TellsTimes(Protocol):
 
 def answers(session: Session, images: Images) -> Logits:
     """The logits of any number of images; where a session takes only so many at a time, the last ones are shown again to make up the number."""
-    size = getattr(session, "batch", None) or len(images)
+    size: int | None = getattr(session, "batch", None)
+    if size is None:
+        return session(images)
     parts = [images[start : start + size] for start in range(0, len(images), size)]
-    whole = (part if len(part) == size else np.resize(part, (size, *part.shape[1:])) for part in parts)
+    whole = (np.resize(part, (size, *part.shape[1:])) for part in parts)
     return np.concatenate([session(shown)[: len(part)] for shown, part in zip(whole, parts, strict=True)])
 
 
