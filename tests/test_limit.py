@@ -28,7 +28,7 @@ def test_a_limits_file_is_read_in_its_order(tmp_path: Path) -> None:
         ("metric: top1\n    max_drop: 5mb/s", "gate.yaml:3:15: limits.0.max_drop: cannot read '5mb/s': 'mb/s' is no unit that fits. Write it as 3pp."),
         ("metric: size\n    max: 5mb/s", "gate.yaml:3:10: limits.0.max: cannot read '5mb/s': 'mb/s' is no unit that fits. Write it as 3B, 3KB, 3MB,"),
         ("metric: size\n    max: 500", "gate.yaml:3:10: limits.0.max: cannot read '500': it has no unit."),
-        ("metric: sise\n    max: 5KB", "gate.yaml:2:13: limits.0.metric: unknown metric 'sise': did you mean size? There are: integer_macs,"),
+        ("metric: sise\n    max: 5KB", "gate.yaml:2:13: limits.0.metric: unknown metric 'sise': did you mean size? There are: allocated_memory,"),
         ("metric: size\n    maxx: 5KB", "gate.yaml:3:5: limits.0.maxx: there is no such key; did you mean max?"),
         ("metric: size", "gate.yaml:2:5: limits.0: a limit needs exactly one of max, min, max_drop, max_ratio, min_ratio, min_speedup; it has none."),
         ("metric: size\n    max: 5KB\n    max_ratio: 0.5x", "gate.yaml:2:5: limits.0: a limit needs exactly one of max, min, max_drop, max_ratio, min_ratio, min_speedup; it has max and max_ratio."),
