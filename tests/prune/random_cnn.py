@@ -1,10 +1,16 @@
-"""Random small CNNs, drawn from a seed: every way of joining layers that pruning has to follow."""
+"""Random small CNNs, drawn from a seed: every way of joining layers that pruning has to follow, and the law it keeps."""
 
 import random
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from compress.prune.masks import mask
+from compress.prune.narrow import layout_of, per_channel
+
+SHAPE = (3, 12, 12)
 
 
 class Plain(nn.Module):
@@ -13,7 +19,15 @@ class Plain(nn.Module):
     def __init__(self, draw, inputs):
         super().__init__()
         self.outputs = draw.choice([5, 7, 8, 12, 16, 19])
-        self.conv = nn.Conv2d(inputs, self.outputs, draw.choice([1, 3]), padding="same", bias=draw.random() < 0.5)
+        self.conv = nn.Conv2d(
+            inputs,
+            self.outputs,
+            draw.choice([1, 3]),
+            padding="same",
+            dilation=draw.choice([1, 1, 2]),
+            bias=draw.random() < 0.5,
+            padding_mode=draw.choice(["zeros", "zeros", "reflect"]),
+        )
         self.norm = draw.choice(
             [nn.BatchNorm2d, nn.Identity, lambda n: nn.InstanceNorm2d(n, affine=True), lambda n: nn.GroupNorm(n, n)]
         )(self.outputs)
@@ -42,7 +56,7 @@ class Blocky(nn.Module):
 
 
 class Residual(nn.Module):
-    """A shortcut, as it is or through a convolution, around two or three layers."""
+    """A shortcut, as it is, pooled, normed, or through a convolution, around two or three layers."""
 
     def __init__(self, draw, inputs):
         super().__init__()
@@ -50,7 +64,8 @@ class Residual(nn.Module):
         self.middle = draw.choice([Blocky, Plain])(draw, self.first.outputs)
         self.outputs = draw.choice([inputs, 8, 11])
         self.last = nn.Conv2d(self.middle.outputs, self.outputs, 1)
-        self.shortcut = nn.Identity() if self.outputs == inputs else nn.Conv2d(inputs, self.outputs, 1, bias=False)
+        straight = draw.choice([nn.Identity(), nn.AvgPool2d(3, 1, 1), nn.BatchNorm2d(inputs), nn.PReLU(inputs)])
+        self.shortcut = straight if self.outputs == inputs else nn.Conv2d(inputs, self.outputs, 1, bias=False)
 
     def forward(self, x):
         return F.relu(self.shortcut(x) + self.last(self.middle(self.first(x))))
@@ -70,17 +85,20 @@ class Concatenated(nn.Module):
 
 
 class Gated(nn.Module):
-    """Squeeze and excitation, and a map of the image that multiplies every channel."""
+    """Squeeze and excitation, by linear layers or convolutions, and a map of the image that multiplies every channel."""
 
     def __init__(self, draw, inputs):
         super().__init__()
         self.outputs = inputs
-        self.down, self.up = nn.Linear(inputs, 6), nn.Linear(6, inputs)
+        self.flat = draw.random() < 0.5
+        layer = nn.Linear if self.flat else partial(nn.Conv2d, kernel_size=1)
+        self.down, self.up = layer(inputs, 6), layer(6, inputs)
         self.where = nn.Conv2d(inputs, 1, 1)
 
     def forward(self, x):
-        gate = torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3))))))
-        return x * gate[:, :, None, None] * torch.sigmoid(self.where(x))
+        squeezed = x.mean((2, 3)) if self.flat else F.adaptive_avg_pool2d(x, 1)
+        gate = torch.sigmoid(self.up(F.relu(self.down(squeezed))))
+        return x * (gate[:, :, None, None] if self.flat else gate) * torch.sigmoid(self.where(x))
 
 
 class Shuffled(nn.Module):
@@ -129,24 +147,101 @@ class Resized(nn.Module):
         return self.up(x) if not self.interpolate else F.avg_pool2d(self.up(F.interpolate(x, scale_factor=2.0)), 2)
 
 
+class Split(nn.Module):
+    """One convolution whose answer is cut in two: half gates the other (GLU), or the halves go different ways."""
+
+    def __init__(self, draw, inputs):
+        super().__init__()
+        self.outputs = draw.choice([4, 7])
+        self.both = nn.Conv2d(inputs, 2 * self.outputs, 3, padding=1)
+        self.glu = draw.random() < 0.5
+        self.further = nn.Conv2d(self.outputs, self.outputs, 1)
+
+    def forward(self, x):
+        if self.glu:
+            return F.glu(self.both(x), 1)
+        left, right = torch.split(self.both(x), self.outputs, 1)
+        return F.relu(left) + self.further(right)
+
+
+class Twice(nn.Module):
+    """One convolution used twice in a row, or on two branches that are added or set side by side."""
+
+    def __init__(self, draw, inputs):
+        super().__init__()
+        self.kind = draw.choice(["row", "added", "beside"])
+        self.other = Plain(draw, inputs)
+        self.equal = nn.Conv2d(self.other.outputs, inputs, 1)
+        self.shared = nn.Conv2d(inputs, inputs if self.kind == "row" else draw.choice([6, 9]), 3, padding=1)
+        self.outputs = self.shared.out_channels * (2 if self.kind == "beside" else 1)
+
+    def forward(self, x):
+        other = self.equal(self.other(x))
+        if self.kind == "row":
+            return self.shared(F.relu(self.shared(x))) + other
+        sides = F.relu(self.shared(x)), torch.tanh(self.shared(other))
+        return torch.cat(sides, 1) if self.kind == "beside" else sides[0] + sides[1]
+
+
+class ChannelsLast(nn.Module):
+    """ConvNeXt's block: depthwise, then a norm over channels and two linear layers on the last axis, scaled and added."""
+
+    def __init__(self, draw, inputs):
+        super().__init__()
+        self.outputs = inputs
+        self.depthwise = nn.Conv2d(inputs, inputs, 5, padding=2, groups=inputs)
+        self.norm = draw.choice([nn.LayerNorm, nn.Identity])(inputs)
+        self.up, self.down = nn.Linear(inputs, 11), nn.Linear(11, inputs)
+        self.scale = nn.Parameter(torch.rand(inputs))
+
+    def forward(self, x):
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        return x + (self.scale * self.down(F.gelu(self.up(y)))).permute(0, 3, 1, 2)
+
+
+class Strided(nn.Module):
+    """Half the size by a stride, beside a pooled shortcut, and sometimes up again through a shuffle of pixels."""
+
+    def __init__(self, draw, inputs):
+        super().__init__()
+        self.first = Plain(draw, inputs)
+        self.outputs = draw.choice([6, 9])
+        self.up = draw.random() < 0.5
+        width = self.outputs * (4 if self.up else 1)
+        self.down = nn.Conv2d(self.first.outputs, width, 3, stride=2, padding=1)
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, width, 1))
+        self.pixels = nn.PixelShuffle(2) if self.up else nn.Dropout(0.1)
+
+    def forward(self, x):
+        return self.pixels(F.relu(self.down(self.first(x)) + self.shortcut(x)))
+
+
+KINDS = [Plain, Blocky, Residual, Concatenated, Gated, Shuffled, Padded, Resized, Split, Twice, ChannelsLast, Strided]
+
+
 class RandomCnn(nn.Module):
-    """Three to five blocks and a head: pooled, flattened, or a convolution over classes."""
+    """Four to six blocks and a head: pooled, flattened, with a hidden layer, or a convolution over classes."""
 
     def __init__(self, seed):
         super().__init__()
         draw = random.Random(seed)
-        first = Blocky(draw, 3) if draw.random() < 0.2 else Plain(draw, 3)
-        kinds = [Plain, Blocky, Residual, Concatenated, Gated, Shuffled, Padded, Resized]
-        blocks = [first]
+        blocks = [Blocky(draw, 3) if draw.random() < 0.2 else Plain(draw, 3)]
+        left = list(KINDS)
         for _ in range(draw.choice([2, 3, 4])):
-            blocks.append(draw.choice(kinds)(draw, blocks[-1].outputs))
+            kind = draw.choice(left)
+            blocks.append(kind(draw, blocks[-1].outputs))
+            if kind is Strided:  # once is enough for these small images
+                left.remove(kind)
         blocks.append(Plain(draw, blocks[-1].outputs))
         self.blocks = nn.Sequential(*blocks)
-        self.head = draw.choice(["pool", "flatten", "convolution"])
+        self.head = draw.choice(["pool", "flatten", "hidden", "convolution"])
+        width = blocks[-1].outputs
         if self.head == "convolution":
-            self.classifier = nn.Conv2d(blocks[-1].outputs, 5, 1)
+            self.classifier = nn.Conv2d(width, 5, 1)
+        elif self.head == "hidden":
+            self.classifier = nn.Sequential(nn.Linear(width, 10), nn.ReLU(), nn.Dropout(0.1), nn.Linear(10, 5))
         else:
-            self.classifier = nn.Linear(blocks[-1].outputs * (16 if self.head == "flatten" else 1), 5)
+            self.classifier = nn.Linear(width * (16 if self.head == "flatten" else 1), 5)
 
     def forward(self, x):
         x = self.blocks(x)
@@ -168,3 +263,31 @@ def random_cnn(seed):
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.uniform_(module.bias, -0.5, 0.5)
     return network
+
+
+def makers(network):
+    """The layers that make channels of their own."""
+    return {name for name, layer in network.named_modules() if (layout := layout_of(layer)) and not per_channel(layout)}
+
+
+def unexplained(network, groups, refusals):
+    """The layers that make channels of which none can go, and of which nothing says why."""
+    narrowed = {member.layer for group in groups for member in group.members if member.side == "outputs"}
+    return makers(network) - narrowed - {refusal.layer for refusal in refusals}
+
+
+@torch.no_grad()
+def law(network, narrowed, going, seed):
+    """How far a network without the channels that are `going` is from the one that does not hear them, and two scales.
+
+    Returns the largest difference of their logits in float64, the largest that rounding allows, and what the
+    channels change at all: where that is no more, nothing was shown.
+    """
+    images = torch.rand(2, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    network = network.double()
+    full, masked, found = network(images), mask(network, going)(images), narrowed.double()(images)
+    if found.shape != masked.shape:
+        return float("inf"), 0.0, 0.0
+    # Sums of at most 10^3 products in at most 20 layers.
+    allowed = 20 * 1e3 * 2**-53 * masked.abs().max()
+    return float((found - masked).abs().max()), float(allowed), float((full - masked).abs().max())
