@@ -63,12 +63,11 @@ class Bounds:
         return self.nearest(group, group.channels)
 
 
-def too_small(scores: Scores, bounds: Bounds) -> tuple[dict[Group, Tensor], tuple[Refusal, ...]]:
-    """The groups that have something to give within `bounds`, and a refusal for each of the others."""
-    giving = {group: own for group, own in scores.items() if bounds.most(group)}
+def too_small(scores: Scores, bounds: Bounds) -> tuple[Refusal, ...]:
+    """A refusal for each group that has nothing to give within `bounds`."""
     reason = f"has {{}} channels, and a multiple of {bounds.round_to} has to stay"
-    return giving, tuple(
-        Refusal(group.name, reason.format(group.channels * group.width)) for group in scores if group not in giving
+    return tuple(
+        Refusal(group.name, reason.format(group.channels * group.width)) for group in scores if not bounds.most(group)
     )
 
 
@@ -79,8 +78,9 @@ def lowest(scores: Scores, counts: Counts) -> Chosen:
 
 
 def for_ratio(allocation: Allocation, scores: Scores, bounds: Bounds, ratio: float) -> Counts:
-    """How many channels each group gives so that about a share `ratio` of all goes."""
-    return {group: bounds.nearest(group, wanted) for group, wanted in allocation(scores, ratio).items()}
+    """How many channels each group gives so that about a share `ratio` goes of all in groups that have something to give."""
+    giving = {group: own for group, own in scores.items() if bounds.most(group)}
+    return {group: bounds.nearest(group, wanted) for group, wanted in allocation(giving, ratio).items()}
 
 
 def for_cost(
@@ -117,7 +117,7 @@ def _within(allocation: Allocation, scores: Scores, bounds: Bounds, limit: float
     ratios = bisected(lambda ratio: cost(for_ratio(allocation, scores, bounds, ratio)) <= limit)
     few, many = (for_ratio(allocation, scores, bounds, ratio) for ratio in ratios)
     # Groups of one size take the last step together; those whose step is not needed take it back.
-    for group in scores:
+    for group in many:
         if cost(many | {group: few[group]}) <= limit:
             many[group] = few[group]
     return many

@@ -52,7 +52,7 @@ STEPS = 64
 class Pool:
     """A network, what it costs, its groups by title, what each of their channels is worth, and what is left alone.
 
-    `whole` are how many groups and channels there are, those that have nothing to give included.
+    `whole` are how many groups and channels there are, those that were not scored included.
     """
 
     network: nn.Module
@@ -79,7 +79,7 @@ class Channels:
                 "they are to stay. Prune the checkpoint before it and sparsify the result, or leave reconstruct out."
             )
         self._pool = pool = self._survey(checkpoint)
-        if not pool.scores:
+        if not any(map(self._bounds.most, pool.scores)):
             reasons = "; ".join(f"{refusal.layer}: {refusal.reason}" for refusal in pool.refusals[:3])
             raise CompressError(f"no channel of this network can be removed: {reasons}.")
         counts, timed = self._choose()
@@ -88,7 +88,7 @@ class Channels:
                 f"nothing was removed: what was asked for is less than one step of {step.multiple} channels in any group. "
                 "Ask for more to go, or lower `round_to`."
             )
-        self._wanted = {title: (group, counts[group]) for title, group in pool.titles.items()}
+        self._wanted = {title: (group, counts.get(group, 0)) for title, group in pool.titles.items()}
         groups, channels = pool.whole
         given = step.target is not None and step.round_to is None
         computed = f"; multiples of {step.multiple} stay, which {step.target} computes anyway" * given
@@ -144,14 +144,12 @@ class Channels:
         else:
             network.to(resources.device)
             scores, unscored = score_groups(network, groups, step.criterion, resources, step.images)
-        titles = titled(scores)
-        scores, small = too_small(scores, self._bounds)
         return Pool(
             network.cpu(),
             costs,
-            {title: group for title, group in titles.items() if group in scores},
+            titled(scores),
             scores,
-            refused + unscored + small,
+            refused + unscored + too_small(scores, self._bounds),
             (len(groups), sum(group.channels for group in groups)),
         )
 
@@ -194,14 +192,18 @@ class Channels:
             sizes = {
                 title: group.channels if what == "channel_ratio" else 1 - cost({group: group.channels})
                 for title, group in titles.items()
+                if group in scores
             }
             given = shares(found, sizes, ratio, step.largest)
-            return {group: given[title] * group.channels for title, group in titles.items()}
+            return {titles[title]: share * titles[title].channels for title, share in given.items()}
 
         return allocation, Bounds(step.multiple, min(step.largest, most))
 
     def _by_latency(self, allocation: Allocation, bounds: Bounds, share: float) -> tuple[Counts, tuple[str, ...]]:
-        """The fewest channels without which the network is fast enough where it will run."""
+        """The fewest channels without which the network is fast enough where it will run.
+
+        Groups of one size take the last step together; then those take it alone that save most, until it is enough.
+        """
         stopwatch, scores = Stopwatch(self._step, self._checkpoint, self._resources), self._pool.scores
 
         def counts(steps: int, within: Bounds = bounds) -> Counts:
@@ -215,7 +217,14 @@ class Channels:
 
         steps, timing = stopwatch.fewest(smaller, STEPS, share)
         if steps < STEPS or timing.share.median <= share:
-            return counts(steps), (stopwatch.words(timing),)
+            few, many, cost = counts(steps - 1), counts(steps), self._pool.costs["macs"]
+            last = sorted((g for g in many if many[g] > few[g]), key=lambda g: cost(few | {g: many[g]}))
+
+            def partly(number: int) -> Counts:
+                return few | {group: many[group] for group in last[:number]}
+
+            number, timing = stopwatch.fewest(lambda number: self._without(partly(number)), len(last), share)
+            return partly(number), (stopwatch.words(timing),)
         finer = [number for number in FINER if number < bounds.round_to]
         multiple = next((number for number in finer if fast(smaller(STEPS, Bounds(number, bounds.largest)))), None)
         blocks = self._blocks()

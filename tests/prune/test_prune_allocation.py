@@ -90,9 +90,8 @@ def test_the_lowest_scores_go_and_the_first_of_equals():
 
 def test_a_group_with_nothing_to_give_is_refused_by_name():
     scores = {group("a", 8): torch.rand(8), group("b", 16): torch.rand(16), group("c", 2, width=4): torch.rand(2)}
-    giving, refusals = too_small(scores, Bounds(8, 0.9))
-    assert [some.name for some in giving] == ["b"]
-    assert [(refusal.layer, refusal.reason) for refusal in refusals] == [
+    assert {some.name for some in for_ratio(uniform, scores, Bounds(8, 0.9), 0.5)} == {"b"}
+    assert [(refusal.layer, refusal.reason) for refusal in too_small(scores, Bounds(8, 0.9))] == [
         ("a", "has 8 channels, and a multiple of 8 has to stay"),
         ("c", "has 8 channels, and a multiple of 8 has to stay"),
     ]

@@ -49,6 +49,13 @@ def test_a_share_of_the_parameters_is_kept_and_it_is_not_that_of_the_macs():
     assert f"{share:.3f} of the parameters kept" in pruned.history[-1].notes
 
 
+def test_a_multiple_that_reaches_it_is_found_where_some_groups_have_nothing_to_give_at_the_one_asked_for():
+    with pytest.raises(
+        CompressError, match=r"least there is with channels in multiples of 32 .*: round_to 8 reaches it"
+    ):
+        Prune(macs=0.5, round_to=32, recalibrate=False)(checkpoint())
+
+
 def test_parameters_out_of_reach_end_with_the_nearest():
     with pytest.raises(CompressError, match=r"a share of 0.1 of the parameters was asked for, and 0\.\d+ is the least"):
         Prune(parameters=0.1, round_to=16, recalibrate=False)(checkpoint())
@@ -124,10 +131,19 @@ def test_as_few_channels_go_as_make_the_network_fast_enough(monkeypatch):
     pruned = Prune(latency=0.6, round_to=1, recalibrate=False)(checkpoint())
     # Channels go in 64 steps of all, each of which is at most 1.6 % of the MACs.
     assert macs(build(pruned), SHAPE) / macs(dense, SHAPE) == pytest.approx(0.5, abs=0.02)
-    assert len(shown) <= math.log2(64) + 3
+    assert len(shown) <= math.log2(64) + 3 + math.log2(9) + 3
     (said,) = [note for note in pruned.history[-1].notes if "time" in note]
     assert "in onnxruntime, FP32, batch 1, 1 thread; the checkpoint's own is 2.00 ms" in said
     assert float(said.split()[0]) <= 0.6 < float(said.split()[0]) + 0.8 * 0.016
+
+
+def test_of_groups_of_one_size_only_those_take_the_last_step_that_have_to(monkeypatch):
+    dense = build(checkpoint())
+    paced(monkeypatch, lambda network: macs(network, SHAPE) / macs(dense, SHAPE))
+    pruned = Prune(latency=0.91, recalibrate=False)(checkpoint())
+    # Those of 64 channels give 8, 4.0 % of the MACs; those of 32 as many, 2.9, 2.9 and 2.2 %.
+    assert macs(build(pruned), SHAPE) / macs(dense, SHAPE) == pytest.approx(0.902, abs=0.001)
+    assert [pruned.architecture.widths.get(f"layer2.{block}.conv1", (0, 32))[1] for block in range(3)] == [32, 24, 24]
 
 
 def test_as_few_blocks_go_as_make_the_network_fast_enough(monkeypatch):
