@@ -71,6 +71,11 @@ def _command(name: str) -> click.Command:
             quantize_file(checkpoint, output_file, data, data_folder, calibration, threads, as_json, values)
             return
         made = _made(step, values, qat)
+        if teacher is not None and not made.follows:
+            raise UsageError(
+                f"--teacher names {teacher}, and nothing would follow its answers. Give "
+                f"{'--distillation 0.9' if name == 'train' else '--epochs and --training distillation=0.9'}, or leave it out."
+            )
         options.refuse_overwriting(output_file, checkpoint)
         with output.progress(as_json) as progress:
             source = files.load(checkpoint)

@@ -127,6 +127,11 @@ class Step(pydantic.BaseModel):
         """The word for this step in recipes, histories and on the command line."""
         return re.sub("(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
+    @property
+    def follows(self) -> bool:
+        """Whether the answers of a teacher count in what is learnt."""
+        return False
+
     def apply(self, checkpoint: Checkpoint, resources: Resources) -> Change:
         """Make the change; the caller has checked `requires` and will check `promises`."""
         raise TypeError(f"{type(self).__name__} does not say what it does")

@@ -20,6 +20,11 @@ class Gradual(Step):
     training: Train = Train()
     """The other settings of that training, those of `train`."""
 
+    @property
+    def follows(self) -> bool:
+        """Whether it trains, and the answers of a teacher count in that."""
+        return bool(self.epochs) and self.training.follows
+
     @model_validator(mode="after")
     def _training_fits(self) -> Self:
         training = self.training

@@ -17,7 +17,7 @@ class Train(Step):
     processes train together.
     """
 
-    requires: ClassVar[tuple[Condition, ...]] = (UNFOLDED, UNQUANTIZED)
+    requires: ClassVar[tuple[Condition, ...]] = (UNQUANTIZED, UNFOLDED)
 
     epochs: int = Field(default=10, ge=1, le=100_000)
     """Passes over the train split."""
@@ -171,6 +171,11 @@ class Train(Step):
         if self.accumulate > self.batch:
             raise ValueError(f"a batch of {self.batch} images cannot be computed in {self.accumulate} pieces")
         return self
+
+    @property
+    def follows(self) -> bool:
+        """Whether the answers of a teacher, or of its layers, count in the loss."""
+        return bool(self.distillation or self.features)
 
     def apply(self, checkpoint: Checkpoint, resources: Resources) -> Change:
         """Train; raises CompressError where the data does not fit, the loss diverges, or there is no teacher to follow."""

@@ -54,7 +54,7 @@ def train(
         raise UsageError(f"early stopping was asked for (patience {step.patience}), but {SEEN}. Leave `patience` out.")
     if seen:
         data = dataclasses.replace(data, train=Joined(data.train, data.validation))
-    teacher = _teacher(start, resources) if step.distillation or step.features else None
+    teacher = _teacher(start, resources) if step.follows else None
     network = build(start, resources.user)
     if start.architecture.prepared is not None:
         from compress.quantize.qat_training import holding

@@ -9,6 +9,12 @@ from compress import checkpoint as files
 from compress.errors import UsageError
 
 
+@pytest.mark.parametrize("words", [("train", "--epochs", 1), ("prune", "--macs", 0.5), ("sparsify", "--sparsity", 0.5)])
+def test_a_teacher_whose_answers_nothing_would_follow_is_refused(untrained, words):
+    with pytest.raises(UsageError, match="nothing would follow its answers"):
+        run(*words, untrained, "--teacher", untrained, "-o", untrained.with_name("out.safetensors"))
+
+
 def test_sensitivity_is_stored_and_drawn_beside_the_checkpoint_and_read_by_sparsify(untrained):
     found = run("sensitivity", untrained, "--structure", "weights", "--images", "16")
     path = untrained.with_name("base.sensitivity.weights.json")
