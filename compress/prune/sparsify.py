@@ -17,7 +17,7 @@ class Sparsify(Gradual):
     weights go.
     """
 
-    requires: ClassVar[tuple[Condition, ...]] = (UNFOLDED, UNQUANTIZED, UNPREPARED)
+    requires: ClassVar[tuple[Condition, ...]] = (UNQUANTIZED, UNFOLDED, UNPREPARED)
 
     structure: Literal["weights", "2:4"] = "weights"
     """weights, any of them; or 2:4, the pattern of sparse tensor cores."""

@@ -23,7 +23,7 @@ class Prune(Gradual):
     `epochs`, the network trains after each round. `sparsify` zeroes single weights instead, and shrinks nothing.
     """
 
-    requires: ClassVar[tuple[Condition, ...]] = (UNFOLDED, UNQUANTIZED, UNPREPARED)
+    requires: ClassVar[tuple[Condition, ...]] = (UNQUANTIZED, UNFOLDED, UNPREPARED)
 
     structure: Literal["channels", "blocks"] = "channels"
     """channels, of every layer that carries them; or blocks, residual ones without which the logits change least."""

@@ -184,7 +184,10 @@ def test_less_than_one_step_is_an_error():
     ("change", "words"),
     [
         ({"folded": ()}, "folding comes after pruning"),
-        ({"quantization": Quantization("onnxruntime-cpu", "sha256:0", ())}, "quantization comes last: prune and train"),
+        (
+            {"folded": (), "quantization": Quantization("onnxruntime-cpu", "sha256:0", ())},
+            "quantization comes last: prune and train the checkpoint from before it, then quantize again",
+        ),
     ],
 )
 def test_pruning_in_the_wrong_order_names_the_one_that_works(change, words):
