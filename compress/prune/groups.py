@@ -7,6 +7,7 @@ law, is refused by name.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,8 @@ from compress.prune.recalibrate import recalibrate
 
 Side = Literal["inputs", "outputs"]
 SIDES: tuple[Side, Side] = ("inputs", "outputs")
+SMALL = 56
+"""The fewest pixels to a side of the images a network is followed on, where it can answer such: two are left after five strides."""
 SHARP, ROUNDING = 1e-6, 1e-12
 """Differences the law allows in float64: a share of what the missing channels change, and of the answers themselves."""
 
@@ -95,18 +98,8 @@ def find_groups(
         if name not in names:
             raise unknown("layer", name, names)
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(2, *input_shape, generator=generator, dtype=torch.float64)
     tried = trial(network, generator)
-    try:
-        recalibrate(tried, [images])
-        channels = follow(tried, images)
-    except CompressError:
-        raise
-    except Exception as error:  # whatever the network's own code raises for an image it was not made for
-        raise CompressError(
-            f"the network cannot answer an image of {input_shape}, so its channels cannot be followed: "
-            f"{type(error).__name__}: {error}. Give the image size it was made for."
-        ) from error
+    channels, images = _followed(tried, input_shape, generator)
     proposed, kept = _propose(channels, exclude)
     with torch.no_grad():
         groups, broken = _lawful(tried, images[:1], (), tuple(proposed))
@@ -121,6 +114,30 @@ def find_groups(
         reasons = [kept[number] for number in channels.outputs.get(name, ()) if number in kept]
         refusals.append(Refusal(name, reasons[0] if reasons else "the forward pass never calls it"))
     return groups, tuple(refusals)
+
+
+def _followed(
+    tried: nn.Module, input_shape: tuple[int, int, int], generator: torch.Generator
+) -> tuple[Channels, Tensor]:
+    """Which channels belong together, and the images that showed it: the smallest that the network can answer.
+
+    That does not depend on how large they are, and what it costs does.
+    """
+    channels, height, width = input_shape
+    if min(height, width) >= 2 * SMALL:
+        with suppress(CompressError):
+            return _followed(tried, (channels, height // 2, width // 2), generator)
+    images = torch.rand(2, *input_shape, generator=generator, dtype=torch.float64)
+    try:
+        recalibrate(tried, [images])
+        return follow(tried, images), images
+    except CompressError:
+        raise
+    except Exception as error:  # whatever the network's own code raises for an image it was not made for
+        raise CompressError(
+            f"the network cannot answer an image of {input_shape}, so its channels cannot be followed: "
+            f"{type(error).__name__}: {error}. Give the image size it was made for."
+        ) from error
 
 
 def _propose(channels: Channels, exclude: Sequence[str]) -> tuple[dict[Group, tuple[int, ...]], dict[int, str]]:

@@ -195,6 +195,17 @@ def test_a_network_for_other_images_is_refused():
         find_groups(Net(), (1, 8, 8))
 
 
+def test_a_network_for_large_images_is_followed_on_small_ones_where_it_can_answer_them():
+    sizes = []
+    network = Net(lambda x: F.relu(x) if sizes.append(x.shape[-1]) is None else x)
+    groups, _ = find_groups(network, (3, 224, 224))
+    assert set(sizes) == {56}
+    assert groups == find_groups(network, (3, 8, 8))[0]
+    fixed = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 63 * 63, 4))
+    (group,), _ = find_groups(fixed, (3, 128, 128))
+    assert group.members[1].places[2] == tuple(range(2 * 63 * 63, 3 * 63 * 63))
+
+
 def test_flattened_and_concatenated_channels_are_found_where_they_went():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 4))
     (group,), _ = find_groups(network, (3, 8, 8))
