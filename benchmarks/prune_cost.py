@@ -32,6 +32,7 @@ from compress.device import use
 from compress.environment import environment
 from compress.importing import import_checkpoint
 from compress.macs import macs
+from compress.prune import removal  # noqa: F401  # the step imports it when it is called, and torch-pruning is imported by then
 from compress.prune.recalibrate import recalibrate
 from compress.prune.step import Prune
 
