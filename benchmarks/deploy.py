@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from families import blotches
 from graphs import start
-from matrix import blotches
 
 from compress import checkpoint, document, storage
 from compress.data.normalise import normalise

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from matrix import blotches, lively
+from families import blotches, lively
 from quantize import accuracy
 from quantize_peers import peers
 
@@ -140,8 +140,8 @@ def start(network: str, weights: Path | None, data: Data) -> Checkpoint:
     base = import_checkpoint(weights, network, data.spec)
     if weights is not None:
         return base
-    pixels, _ = next(data.learning.calibration.batches(64))
-    return lively(base, normalise(pixels, data.spec.preprocessing))
+    pixels, labels = next(data.learning.calibration.batches(64))
+    return lively(base, normalise(pixels, data.spec.preprocessing), labels)
 
 
 def linted(path: Path, target: str, data: Data | None) -> dict[str, Any]:
