@@ -54,7 +54,7 @@ from compress.train.step import Train
 ROOT = Path(__file__).parents[1]
 LIMIT = 1800
 """Seconds after which a network's process is ended."""
-SHOWN, CALIBRATED = 32, 16
+SHOWN, CALIBRATED = 64, 16
 """Images that each hop is compared on, and that INT8 is calibrated on."""
 BATCHES = (1, 8)
 SIDES = ("fp32", "int8", "quantize_static")
