@@ -84,7 +84,7 @@ def _recovery() -> tuple[Row, ...]:
 
 def _pruning() -> tuple[Row, ...]:
     def learnt(epochs: int = 10, **settings: Any) -> Train:
-        return Train(epochs=epochs, precision="bf16", distillation=0.9, **settings)
+        return Train(epochs=epochs, precision="bf16", distillation=0.9, averaging="ema", **settings)
 
     def halves(epochs: int) -> Sparsify:
         training = Train(precision="bf16", distillation=0.9, rate=0.02)
@@ -97,14 +97,20 @@ def _pruning() -> tuple[Row, ...]:
     half = Prune(macs=0.5)
     return (
         Row("channels, 2.0x fewer MACs", "resnet20", (half, learnt())),
+        Row("channels, 2.0x fewer MACs, batches of 64", "resnet20", (half, learnt(batch=64))),
         Row("the same shape from random weights", "resnet20", (half, learnt(rate=0.1)), afresh=True),
         Row("channels, 1.37x fewer MACs", "resnet20", (Prune(macs=1 / 1.37), learnt())),
         Row("80 % zeros, cubic", "resnet20", (thin(0.8, 10),)),
         Row("2:4", "resnet20", (halves(5),)),
         Row("2:4", "resnet56", (halves(3),)),
         Row("blocks, 0.55 of the MACs", "resnet56", (Prune(structure="blocks", macs=0.55), learnt())),
-        Row("channels, 2.13x fewer MACs", "resnet56", (Prune(macs=1 / 2.13), learnt())),
-        Row("channels, 2.57x fewer MACs", "resnet56", (Prune(macs=1 / 2.57), learnt())),
+        Row(
+            "blocks and channels, half the MACs",
+            "resnet56",
+            (Prune(structure="blocks", macs=0.62), Prune(macs=0.82, round_to=16), learnt()),
+        ),
+        Row("channels, 2.13x fewer MACs", "resnet56", (Prune(macs=1 / 2.13, reconstruct=True), learnt(rate=0.01))),
+        Row("channels, 2.57x fewer MACs", "resnet56", (Prune(macs=1 / 2.57, reconstruct=True), learnt(rate=0.01))),
     )
 
 
@@ -158,12 +164,12 @@ def train(row: Row, asked: argparse.Namespace, data: Data) -> dict[str, Any]:
         return json.loads(kept.read_text())
     base = start(row.network, asked, data)
     resources = Resources(data.learning, teacher=base)
-    begun, first, rest = time.monotonic(), row.steps[:1], row.steps[1:]
+    begun, first, rest = time.monotonic(), row.steps[:-1] or row.steps, row.steps[len(row.steps[:-1]) or 1 :]
     storage.folder(folder)
     shaped = pipeline.run(first, base, resources, folder)
     if row.afresh:
         shaped = dataclasses.replace(shaped, weights=structure(shaped.architecture).state_dict())
-    made = pipeline.run(rest, shaped, resources, folder, first=2)
+    made = pipeline.run(rest, shaped, resources, folder, first=1 + len(first))
     seconds = time.monotonic() - begun
     folded = Fold()(made, resources)
     files = {"fp32": folded, "int8": Quantize()(folded, resources)}
