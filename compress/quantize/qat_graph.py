@@ -82,6 +82,10 @@ def around(network: nn.Module, traced: fx.GraphModule, prepared: Prepared) -> fx
     norms = {f"{layer}.weight": norm for layer, norm in prepared.folded}
     for call in calls(graph_module):
         _unfold(call, network, norms, scheme_of(prepared))
+    for node in graph_module.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
+        node.target = (
+            torch.ops.aten.reshape.default
+        )  # training is channels last, and such activations have no other view
     for node in reversed(graph_module.graph.nodes):
         if node.op in ("get_attr", "call_module") and not node.users:
             graph_module.graph.erase_node(node)

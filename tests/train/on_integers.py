@@ -46,6 +46,17 @@ class Groups(nn.Module):
         return self.head(self.norm(self.stem(x)).relu().mean((2, 3)))
 
 
+class Flat(nn.Module):
+    """A linear layer that reads every place of every channel, as those of VGG and AlexNet."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm, self.head = nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.Linear(72, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(self.stem(x)).relu().flatten(1))
+
+
 @cache
 def trained_before(network=Mobile):
     """A network whose weights and statistics are not the first ones, and what it is trained with."""

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from on_integers import TRAIN, Groups, converted, images, logits, prepared, trained, trained_before
+from on_integers import TRAIN, Flat, Groups, converted, images, logits, prepared, trained, trained_before
 from tiny_training import USER, same
 from torch import nn
 
@@ -214,6 +214,16 @@ def test_networks_without_batch_norms_go_on():
     after = ConvertQAT()(before, given)
     assert torch.equal(logits(before, given), logits(after, given))
     assert after.architecture.precision == "int8"
+
+
+def test_a_linear_layer_may_read_every_place_of_every_channel():
+    start, given = trained_before(Flat)
+    before = run([PrepareQAT(images=32), Train(epochs=1, batch=16)], start, given)
+    after = ConvertQAT()(before, given)
+    assert torch.equal(logits(before, given), logits(after, given))
+    shown = images(given).numpy()
+    apart = np.abs(OnnxSession(export(after, user=given.user), optimise=False)(shown) - logits(after, given).numpy())
+    assert apart.max() < 1e-4 * np.abs(logits(after, given).numpy()).max()
 
 
 def test_a_network_that_cannot_be_followed_is_refused_with_the_place():
