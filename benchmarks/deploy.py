@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import itertools
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -122,6 +123,7 @@ def export_page(found: dict[str, Any]) -> str:
     """The medians and their ratio."""
     ours, bare = found["seconds"]["ours"], found["seconds"]["bare"]
     low, median, high = ratio_interval([one / other for one, other in zip(ours, bare, strict=True)])
+    between = f" ({low:.2f} to {high:.2f})" if math.isfinite(high) else ""  # fewer than six runs have no interval
     rows = [
         f"| {name} | {statistics.median(each):.2f} | {min(each):.2f} | {max(each):.2f} |"
         for name, each in (("`torch.onnx.export`", bare), ("`compress export`", ours))
@@ -131,7 +133,7 @@ def export_page(found: dict[str, Any]) -> str:
         f"ResNet-50 at 224 pixels, from a file of weights to an ONNX file of opset {OPSET} with a free batch size, on {found['environment']['cpu']},",
         f"one thread; made by `benchmarks/deploy.py`. Seconds from a process's start to its end, {len(ours)} of each, in turns.", "",
         "| | median, s | fastest | slowest |", "| --- | --- | --- | --- |", *rows, "",
-        f"Ours over the bare exporter's: {median:.2f} ({low:.2f} to {high:.2f}); goal: at most {found['goal']}.", "",
+        f"Ours over the bare exporter's: {median:.2f}{between}; goal: at most {found['goal']}.", "",
     ])  # fmt: skip
 
 

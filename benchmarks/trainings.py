@@ -272,7 +272,7 @@ def markdown(made: dict[str, Any]) -> str:
     for row in made["rows"]:
         dense = made["dense"][row["network"]]
         lost, smaller = dense["top1"] - row["int8"], dense["bytes"] / row["bytes"]["int8"]
-        cells = [row["network"], row["label"], f"{row['macs']:.3f}", f"{row['zeros']:.1%}"]
+        cells = [row["network"], row["label"], f"{row['macs']:.3f}", f"{row['zeros']:.1f} %"]
         cells += [f"{row[name]:.2f}" for name in ("before", *PRECISIONS)] + [f"{lost:.2f}"]
         cells += [
             "{1:.3f} ({0:.3f} to {2:.3f})".format(*row["latency_ratio"][runtime][name])
