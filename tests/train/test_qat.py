@@ -246,7 +246,7 @@ def test_steps_in_another_order_are_refused_with_the_right_one():
         (Sparsify(sparsity=0.5), before, "convert_qat"),
         (Fold(), before, "convert_qat"),
         (Quantize(), before, "convert_qat"),
-        (Train(), after, "start from the checkpoint before it"),
+        (Train(), after, "prune and train the checkpoint from before it"),
     ]:
         with pytest.raises(CompressError, match=words):
             step(found, given)
