@@ -3,8 +3,7 @@
     python benchmarks/aa.py
 
 200 interleaved benchmarks of at most 0.7 s at batch 1, and as many at batch 8, of the digits CNN in ONNX Runtime on one
-thread: about four minutes. Each opens both sessions anew, as `compress benchmark` does: where a session lies in memory
-makes it some tenths of a per cent faster or slower for as long as it lives. Writes `reports/aa.json` and `reports/aa.md`. Run it on a quiet machine.
+thread: about four minutes. Each opens both sessions anew, as `compress benchmark` does. Writes `reports/aa.json` and `reports/aa.md`. Run it on a quiet machine.
 """
 
 import argparse

@@ -18,7 +18,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from families import NETWORKS, blotches, lively, with_classifier
+from quantize_peers import onnxruntime_static
 from torch import Tensor
 
 from compress import checkpoint, document, parity, storage
@@ -145,7 +145,8 @@ def checked(network: str, keep: Path) -> dict[str, Any]:
         dense, Quantize(target="tensorrt", images=CALIBRATED, batch=CALIBRATED)(dense, resources), shown, folder
     )
     try:
-        peer(folder / "fp32.onnx", folder / "quantize_static.onnx", shown)
+        theirs = onnxruntime_static((folder / "fp32.onnx").read_bytes(), np.split(shown, 4), per_channel=True)
+        storage.write_bytes(folder / "quantize_static.onnx", theirs)
     except Exception as error:  # whatever the other tool raises is its own
         found["quantize_static"] = f"{type(error).__name__}: {error}"
     return found
@@ -227,28 +228,6 @@ def engines(dense: Checkpoint, int8: Checkpoint, shown: Any, folder: Path) -> di
     return found
 
 
-def peer(path: Path, out: Path, images: Any) -> None:
-    """What onnxruntime's own quantizer makes of the FP32 file: per channel, uint8 activations, its best here."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.batches: Iterator[Any] = iter(np.split(images, 4))
-
-        def get_next(self) -> Any:
-            batch = next(self.batches, None)
-            return None if batch is None else {OnnxSession(path.read_bytes())._images: batch}
-
-    prepared = out.with_suffix(".prepared.onnx")
-    quant_pre_process(str(path), str(prepared))
-    quantize_static(
-        str(prepared), str(out), Reader(), QuantFormat.QDQ, per_channel=True,
-        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-    )  # fmt: skip
-    prepared.unlink()
-
-
 def timed(network: str, asked: argparse.Namespace) -> dict[str, Any]:
     """FP32, our INT8 and onnxruntime's in turns, one thread: their share of FP32's time at each batch."""
     folder, found = place(asked.keep, network), {}
@@ -284,7 +263,7 @@ def write(keep: Path) -> None:
 def markdown(made: dict[str, Any]) -> str:
     """The matrix, as a page: a network a row, what failed below."""
     lines = [
-        "# Every family through every hop",
+        "# Families of CNNs through every hop",
         "",
         f"Random weights, 224 pixels (Inception 299); made by `benchmarks/matrix.py` on {made['environment']['cpu']}.",
         "Pruned to half its MACs, reloaded in a fresh process bit for bit, folded, exported, run by ONNX Runtime; INT8 of",

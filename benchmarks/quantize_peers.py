@@ -1,9 +1,9 @@
-"""The quantizers of other tools, as `quantize.py` calls them: each from ONNX bytes to ONNX bytes, on the same images."""
+"""The quantizers of other tools, as the other scripts call them: each from ONNX bytes to ONNX bytes, on the same images."""
 
 import contextlib
 import io
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,14 @@ def calibration(data: Data) -> Iterator[np.ndarray]:
         yield normalise(pixels, data.spec.preprocessing).numpy()
 
 
-def onnxruntime_static(source: bytes, data: Data, per_channel: bool) -> bytes:
-    """onnxruntime's own quantizer: as it comes, or with uint8 activations and a scale for each channel."""
+def onnxruntime_static(source: bytes, images: Iterable[np.ndarray], per_channel: bool) -> bytes:
+    """onnxruntime's own quantizer, on batches of images: as it comes, or with uint8 activations and a scale for each channel."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.batches = calibration(data)
+            self.batches = iter(images)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(({"images": batch} for batch in self.batches), None)
@@ -55,8 +55,8 @@ def nncf(source: bytes, data: Data) -> bytes:
 def peers(source: bytes, data: Data) -> dict[str, Callable[[], bytes]]:
     """The other tools that are installed."""
     found: dict[str, Callable[[], bytes]] = {
-        "onnxruntime quantize_static, defaults": lambda: onnxruntime_static(source, data, per_channel=False),
-        "onnxruntime quantize_static, per channel, uint8": lambda: onnxruntime_static(source, data, per_channel=True),
+        "onnxruntime quantize_static, defaults": lambda: onnxruntime_static(source, calibration(data), False),
+        "onnxruntime quantize_static, per channel, uint8": lambda: onnxruntime_static(source, calibration(data), True),
     }
     with contextlib.suppress(ImportError):
         import nncf as peer

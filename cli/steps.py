@@ -102,7 +102,7 @@ def _command(name: str) -> click.Command:
         rich_click.command(name),
         click.argument("checkpoint", type=options.FILE),
         options.out,
-        *([] if name == "fold" else [options.data, options.data_folder, options.calibration]),
+        *([] if name == "fold" else [options.data, options.data_folder, options.calibration, options.device]),
         *([TEACHER] if name in ("train", "prune", "sparsify") else []),
         *([FIND_RATE] if name == "train" else []),
         *([QAT] if name == "quantize" else []),
@@ -110,7 +110,6 @@ def _command(name: str) -> click.Command:
         options.step_options(step),
         *([options.step_options(aware(), but=step)] if name == "quantize" else []),
         options.seed,
-        *([] if name == "fold" else [options.device]),
         options.threads,
         options.as_json,
     ]

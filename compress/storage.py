@@ -9,7 +9,8 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from compress.errors import CompressError, ResourceError
@@ -99,3 +100,11 @@ def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def gzipped(pieces: Iterable[bytes]) -> int:
+    """How many bytes gzip makes of the pieces, one after the other (DEFLATE at its default level)."""
+    packer, size = zlib.compressobj(wbits=zlib.MAX_WBITS | 16), 0  # 16: with the header and trailer of a .gz file
+    for piece in pieces:
+        size += len(packer.compress(piece))
+    return size + len(packer.flush())

@@ -1,6 +1,6 @@
 """What is known of a file before anything is timed: what it is, where it comes from, its size and its counts."""
 
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,16 +53,15 @@ def entry(path: Path, environment: Environment, user: "UserNetwork | None" = Non
 
 
 def compressed_size(path: Path) -> int:
-    """Bytes of a file, and of the parts it is not whole without, as gzip packs them by default (DEFLATE, level 6)."""
+    """Bytes of a file, and of the parts it is not whole without, each as gzip packs it."""
     parts = artifact.read_sidecar(path).parts if artifact.sidecar(path).exists() else {}
-    packed = 0
-    for each in (path, *(path.with_name(name) for name in parts)):
-        packer = zlib.compressobj(level=6, wbits=zlib.MAX_WBITS | 16)  # with gzip's header
-        with each.open("rb") as file:
-            while piece := file.read(PIECE):
-                packed += len(packer.compress(piece))
-        packed += len(packer.flush())
-    return packed
+    return sum(storage.gzipped(_pieces(each)) for each in (path, *(path.with_name(name) for name in parts)))
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
 
 
 def _checkpoint(

@@ -202,7 +202,7 @@ def _labelled(folder: Path, classes: tuple[str, ...]) -> tuple[tuple[Path, ...],
 def _usual(files: list[Path]) -> Preprocessing:
     """What is usually done to images like these: by the size most of them have, and grey where all of them are."""
     images = [decode(path) for path in files]
-    usual = GREY if all(image.mode in ("1", "L", "I;16") for image in images) else COLOUR
+    usual = GREY if all(image.mode in ("1", "L") for image in images) else COLOUR
     if statistics.median(min(image.size) for image in images) < CROP:
         return usual
     return dataclasses.replace(usual, resize=RESIZE, crop=CROP)

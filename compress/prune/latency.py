@@ -17,7 +17,7 @@ from compress.fold.step import Fold
 from compress.interleave import NOISY, Clock, Effort, interleave
 from compress.interval import Interval, ratio_interval
 from compress.pipeline import Resources
-from compress.quantity import show
+from compress.quantity import counted, show
 from compress.quantize.step import Quantize
 from compress.runtime import open_session
 from compress.runtime.tensorrt import require_gpu
@@ -106,7 +106,7 @@ class Stopwatch:
         """What was measured, as a note, with what there is to doubt."""
         step = self._step
         kind = "INT8" if step.target else "FP32"
-        threads = f"{step.timing_threads} thread{'s' * (step.timing_threads > 1)}"
+        threads = counted(step.timing_threads, "thread")
         said = (
             f"{timing.share.median:.3f} of the time kept ({timing.share.low:.3f} to {timing.share.high:.3f}) in {step.runtime}, "
             f"{kind}, batch {step.batch}, {threads}; the checkpoint's own is {show(timing.dense, 's')}"

@@ -12,6 +12,7 @@ from compress.checkpoint import Checkpoint, Record
 from compress.device import is_first
 from compress.errors import CompressError
 from compress.pipeline import Change, Resources, keep, partial_of, steps_folder
+from compress.quantity import counted
 from compress.train.training import train
 
 if TYPE_CHECKING:
@@ -47,11 +48,10 @@ def in_rounds(step: "Prune", checkpoint: Checkpoint, resources: Resources, cut: 
         figures = dict(trained.figures)
         record = Record("prune", {**settings, "round": number}, resources.seed, checkpoint.fingerprint, figures=figures)
         current = dataclasses.replace(current, weights=trained.weights, history=(*current.history, record))
-        if (
-            path and number < rounds and is_first()
-        ):  # the last one is the step's result, and its state stays until that is written
+        last = number == rounds  # the step's result, and what it would go on from stays until that is written
+        if path and not last and is_first():
             keep(current, path)
-    words = f"trained for {step.epochs} epoch{'s' * (step.epochs > 1)}" + f", in {rounds} rounds" * (rounds > 1)
+    words = f"trained for {counted(step.epochs, 'epoch')}" + f", in {rounds} rounds" * (rounds > 1)
     return dataclasses.replace(
         change,
         weights=current.weights,

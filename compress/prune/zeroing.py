@@ -1,7 +1,6 @@
 """What the step `Sparsify` does with a checkpoint: weights of its network set to zero, at once or while it trains."""
 
 import dataclasses
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from compress import storage
 from compress.build import build
 from compress.checkpoint import Checkpoint
 from compress.errors import CompressError
@@ -193,8 +193,5 @@ def _stored(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str:
 
 def gzipped(tensors: Mapping[str, Tensor]) -> int:
     """Bytes that gzip makes of some tensors, one after the other."""
-    packer, size = zlib.compressobj(wbits=31), 0  # 31: with the header and trailer of a .gz file
-    for tensor in tensors.values():
-        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        size += len(packer.compress(flat.numpy().tobytes()))
-    return size + len(packer.flush())
+    flat = (tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for tensor in tensors.values())
+    return storage.gzipped(each.numpy().tobytes() for each in flat)

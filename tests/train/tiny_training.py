@@ -12,6 +12,7 @@ from compress.data.spec import DatasetSpec
 from compress.data.splits import LearningData
 from compress.networks import UserNetwork, create
 from compress.pipeline import Resources
+from compress.train.step import Train
 
 CLASSES = ("red", "green", "blue")
 
@@ -92,3 +93,14 @@ def resources(data, **changes):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+DATA = task()
+START = checkpoint(DATA)
+TEACHER = checkpoint(task(seed=3))
+QUIET = {"epochs": 2, "batch": 16, "augmentation": "none", "warmup": 0.0, "rate": 0.05}
+
+
+def trained(start=START, data=DATA, **settings):
+    """What a training of two epochs gives."""
+    return Train(**{**QUIET, **settings})(start, resources(data, teacher=TEACHER))
