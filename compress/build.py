@@ -4,9 +4,10 @@ Everything downstream of a step goes through here, export included, so what is m
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from compress import networks
 from compress.architecture import Architecture
@@ -20,6 +21,7 @@ from compress.prune.narrow import narrow
 if TYPE_CHECKING:
     from compress.networks import UserNetwork
 
+DRAWS = {Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_}
 COUNTER = "num_batches_tracked"
 
 
@@ -32,7 +34,8 @@ def build(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> nn.Modul
     Raises CompressError where the weights are not those of the architecture.
     """
     architecture = checkpoint.architecture
-    network = structure(architecture, user)
+    with _Undrawn():
+        network = structure(architecture, user)
     if architecture.prepared is not None:
         from compress.quantize.qat_graph import prepare
 
@@ -48,6 +51,18 @@ def build(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> nn.Modul
 
         return insert(network, architecture.quantization, checkpoint.weights, architecture.input_shape)
     return network
+
+
+class _Undrawn(TorchFunctionMode):  # type: ignore[no-untyped-call]
+    """Draws no random weights: all are loaded over, and drawing those of a large network takes longer than the rest."""
+
+    def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Leave a parameter that was to be drawn as it is."""
+        given = kwargs or {}
+        tensor = args[0] if args else given.get("tensor")
+        if call in DRAWS and isinstance(tensor, nn.Parameter):
+            return tensor
+        return call(*args, **given)
 
 
 def structure(architecture: Architecture, user: "UserNetwork | None" = None) -> nn.Module:

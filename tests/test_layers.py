@@ -14,7 +14,6 @@ LAYERS = [
     {
         "prune.blocks",
         "prune.narrow",
-        "prune.masks",
         "fold.batchnorm",
         "fold.structure",
         "quantize.graph",

@@ -127,11 +127,13 @@ def cost_of(network: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     """What share of `network`'s MACs is left once each group has given so many channels."""
     macs = layer_macs(network, input_shape)
     layers = {name: layer for name, layer in network.named_modules() if name in macs and layout_of(layer)}
+    sizes = {name: size_of(layer) for name, layer in layers.items()}
+    mixing = {name for name, layer in layers.items() if blocks_of(layer) == 1}
 
     def cost(counts: Mapping[Group, int]) -> float:
         left: dict[str, float] = dict(macs)
-        for name, (inputs, outputs) in _shares(layers, counts).items():
-            left[name] *= outputs * (inputs if blocks_of(layers[name]) == 1 else 1)  # blocks keep their size
+        for name, (inputs, outputs) in _shares(sizes, counts).items():
+            left[name] *= outputs * (inputs if name in mixing else 1)  # blocks keep their size
         return sum(left.values()) / sum(macs.values())
 
     return cost
@@ -140,17 +142,18 @@ def cost_of(network: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
 def parameter_cost_of(network: nn.Module) -> Cost:
     """What share of `network`'s parameters is left once each group has given so many channels."""
     layers = {name: layer for name, layer in network.named_modules() if layout_of(layer)}
+    sizes = {name: size_of(layer) for name, layer in layers.items()}
     total = parameters(network)
 
     def cost(counts: Mapping[Group, int]) -> float:
         left = {id(parameter): float(parameter.numel()) for parameter in network.parameters()}
-        for name, shares in _shares(layers, counts).items():
-            layout, sizes = layout_of(layers[name]), size_of(layers[name])
+        for name, shares in _shares(sizes, counts).items():
+            layout = layout_of(layers[name])
             for tensor, axes in layout.axes.items() if layout else ():
                 parameter = layers[name]._parameters.get(tensor)
                 if parameter is not None:
                     # An axis shorter than the channels it stands for runs within a block, and blocks keep their size.
-                    cut = zip(axes, sizes, shares, strict=True)
+                    cut = zip(axes, sizes[name], shares, strict=True)
                     narrowed = (
                         share for axis, size, share in cut if axis is not None and parameter.shape[axis] == size
                     )
@@ -160,14 +163,13 @@ def parameter_cost_of(network: nn.Module) -> Cost:
     return cost
 
 
-def _shares(layers: Mapping[str, nn.Module], counts: Mapping[Group, int]) -> dict[str, tuple[float, float]]:
-    """The shares of its inputs and of its outputs that each layer keeps."""
-    kept = {name: [*size_of(layer)] for name, layer in layers.items()}
+def _shares(sizes: Mapping[str, tuple[int, int]], counts: Mapping[Group, int]) -> dict[str, tuple[float, float]]:
+    """The shares of its inputs and of its outputs that each layer keeps; `sizes` are how many it has of both."""
+    kept = {name: [*size] for name, size in sizes.items()}
     for group, count in counts.items():
         for member in group.members:
             if member.layer in kept:
                 kept[member.layer][member.side == "outputs"] -= count * len(member.places[0])
-    sizes = {name: size_of(layer) for name, layer in layers.items()}
     return {name: (left[0] / sizes[name][0], left[1] / sizes[name][1]) for name, left in kept.items()}
 
 

@@ -7,7 +7,7 @@ channels, counts on their number, or is not known here, fixes the labels of what
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -118,9 +118,9 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         number = numbered(self._ties, self._count)
         fixed: dict[int, str] = {}
         for label, reason in self._fixed.items():
-            fixed.setdefault(number[label], reason)
+            fixed.setdefault(int(number[label]), reason)
         inputs, outputs = (
-            {name: tuple(number[label] for label in labels.tolist()) for name, labels in side.items()}
+            {name: tuple(number[labels].tolist()) for name, labels in side.items()}
             for side in (self.inputs, self.outputs)
         )
         return Channels(inputs, outputs, fixed)
@@ -182,8 +182,8 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note what every layer reads and answers."""
         with ExitStack() as stack:
             for name, layer in self.layers.items():
-                enter = layer.register_forward_pre_hook(partial(self._enter, name), with_kwargs=True)
-                leave = layer.register_forward_hook(partial(self._leave, name))
+                enter = layer.register_forward_pre_hook(_aside(partial(self._enter, name)), with_kwargs=True)
+                leave = layer.register_forward_hook(_aside(partial(self._leave, name)))
                 stack.callback(enter.remove)
                 stack.callback(leave.remove)
             yield
@@ -229,6 +229,16 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         label = self._new(1)[0]
         self._fixed[int(label)] = reason
         return label
+
+
+def _aside(hook: Callable[..., None]) -> Callable[..., None]:
+    """A hook whose own calls are not part of what is followed."""
+
+    def called(*args: Any) -> None:
+        with _disable_current_modes():
+            hook(*args)
+
+    return called
 
 
 def _tensors(values: Any) -> list[Tensor]:

@@ -9,8 +9,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from compress.prune.masks import mask
 from compress.prune.narrow import Lost, layout_of, per_channel, remove, twin
 from compress.prune.recalibrate import recalibrate
 
+Array = np.ndarray[Any, np.dtype[Any]]
 Side = Literal["inputs", "outputs"]
 SIDES: tuple[Side, Side] = ("inputs", "outputs")
 SMALL = 56
@@ -42,6 +44,10 @@ class Group:
     """Channels that several layers share, in the order of the forward pass; each can go, from all of them at once."""
 
     members: tuple[Member, ...]
+
+    def __hash__(self) -> int:
+        """Of its name and size alone: groups are looked up often, and have thousands of places."""
+        return hash((self.name, self.channels))
 
     @property
     def channels(self) -> int:
@@ -142,45 +148,78 @@ def _followed(
 
 def _propose(channels: Channels, exclude: Sequence[str]) -> tuple[dict[Group, tuple[int, ...]], dict[int, str]]:
     """Channels as groups, each with the numbers it is made of, and by number why the others are none."""
-    places: dict[int, dict[tuple[str, Side], list[int]]] = defaultdict(lambda: defaultdict(list))
+    carried = {(name, side): np.array(getattr(channels, side)[name]) for name in channels.outputs for side in SIDES}
     excluded: dict[int, str] = {}
-    for name in channels.outputs:
-        asked = any(name == prefix or name.startswith(f"{prefix}.") for prefix in exclude)
-        for side in SIDES:
-            for place, number in enumerate(getattr(channels, side)[name]):
-                places[number][name, side].append(place)
-                if asked:
-                    excluded.setdefault(number, f"{name} was excluded")
+    for (name, _), numbers in carried.items():
+        if any(name == prefix or name.startswith(f"{prefix}.") for prefix in exclude):
+            excluded |= {number: f"{name} was excluded" for number in numbers.tolist() if number not in excluded}
     kept = {**channels.fixed, **excluded}
-    alike: dict[tuple[tuple[str, Side, int], ...], list[int]] = defaultdict(list)
-    for number, carried in places.items():
-        if number not in kept:
-            alike[tuple((*member, len(found)) for member, found in carried.items())].append(number)
+    sides = [(*member, set(own.tolist()), own, np.argsort(own, kind="stable")) for member, own in carried.items()]
     groups = {}
-    for signature, numbers in alike.items():
+    for numbers in _alike(list(carried.values()), list(kept)):
         if len(numbers) == 1:
-            kept[numbers[0]] = "all its channels go together, so none can"
+            kept[int(numbers[0])] = "all its channels go together, so none can"
             continue
-        members = tuple(
-            Member(layer, side, tuple(tuple(places[number][layer, side]) for number in numbers))
-            for layer, side, _ in signature
-        )
-        groups[Group(members)] = tuple(numbers)
+        holding = [
+            (layer, side, _places(own, order, numbers)) for layer, side, held, own, order in sides if numbers[0] in held
+        ]
+        groups[Group(tuple(Member(*member) for member in holding))] = tuple(numbers.tolist())
     return groups, kept
 
 
+def _alike(sides: Sequence[Array], kept: Sequence[int]) -> list[Array]:
+    """The numbers that each of `sides` holds as often as all others of their set, without those `kept`, as they are met."""
+    met, first = np.unique(np.concatenate(sides), return_index=True)
+    kind = np.zeros(met[-1] + 1, dtype=np.int64)
+    for numbers in sides:
+        own, count = np.unique(numbers, return_counts=True)
+        _, finer = np.unique(kind[own] * (count.max() + 1) + count, return_inverse=True)
+        kind[own] = kind.max() + 1 + finer
+    met = met[np.argsort(first)]
+    met = met[~np.isin(met, kept)]
+    _, meeting, of = np.unique(kind[met], return_index=True, return_inverse=True)
+    turn = meeting[of]  # when the first of its set is met
+    order = np.argsort(turn, kind="stable")
+    return np.split(met[order], np.flatnonzero(np.diff(turn[order])) + 1) if len(met) else []
+
+
+def _places(numbers: Array, order: Array, wanted: Array) -> tuple[tuple[int, ...], ...]:
+    """Where each of the `wanted` numbers, all found as often, stands among `numbers`, which `order` sorts."""
+    begin, end = (np.searchsorted(numbers, wanted, side, sorter=order) for side in ("left", "right"))
+    return tuple(map(tuple, order[begin[:, None] + np.arange(end[0] - begin[0])].tolist()))
+
+
 def trial(network: nn.Module, generator: torch.Generator) -> nn.Module:
-    """The network in float64 with random weights: the law is tried on the structure, and a dead channel hides nothing."""
+    """The network in float64 with random weights: the law is tried on the structure, and a dead channel hides nothing.
+
+    Weights that are to be equally large are windows of the same numbers, each begun one further than the last, so
+    that a network needs little more memory than its largest layers.
+    """
+    sizes: dict[int, list[int]] = defaultdict(list)
+    for parameter in network.parameters():
+        sizes[_fan_in(parameter)].append(parameter.numel())
+    pools = {fan: _drawn(fan, max(own) + len(own), generator) for fan, own in sizes.items()}
+    begun: Counter[int] = Counter()
 
     def drawn(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, nn.Parameter):
             return tensor.detach().cpu().double() if tensor.is_floating_point() else tensor.detach().cpu().clone()
-        fresh = torch.empty(tensor.shape, dtype=torch.float64)
-        reach = (6 / fresh[0].numel()) ** 0.5 if fresh.dim() > 1 else 0.5
-        centre = 0 if fresh.dim() > 1 else 1
-        return nn.Parameter(fresh.uniform_(centre - reach, centre + reach, generator=generator))
+        fan = _fan_in(tensor)
+        begun[fan] += 1
+        return nn.Parameter(pools[fan][begun[fan] :][: tensor.numel()].view(tensor.shape))
 
     return twin(network, drawn).eval()
+
+
+def _fan_in(parameter: Tensor) -> int:
+    """How many weights make one output; 0 for what is one number for a channel."""
+    return parameter[0].numel() if parameter.dim() > 1 else 0
+
+
+def _drawn(fan_in: int, count: int, generator: torch.Generator) -> Tensor:
+    """Random weights that keep activations about as large as they are, or scales and shifts around 1."""
+    centre, reach = (0.0, (6 / fan_in) ** 0.5) if fan_in else (1.0, 0.5)
+    return torch.empty(count, dtype=torch.float64).uniform_(centre - reach, centre + reach, generator=generator)
 
 
 def _lawful(
