@@ -98,6 +98,11 @@ def _pruning() -> tuple[Row, ...]:
     return (
         Row("channels, 2.0x fewer MACs", "resnet20", (half, learnt())),
         Row("channels, 2.0x fewer MACs, batches of 64", "resnet20", (half, learnt(batch=64))),
+        Row(
+            "channels, 2.0x fewer MACs, reconstructed",
+            "resnet20",
+            (Prune(macs=0.5, reconstruct=True), learnt(rate=0.015)),
+        ),
         Row("the same shape from random weights", "resnet20", (half, learnt(rate=0.1)), afresh=True),
         Row("channels, 1.37x fewer MACs", "resnet20", (Prune(macs=1 / 1.37), learnt())),
         Row("80 % zeros, cubic", "resnet20", (thin(0.8, 10),)),

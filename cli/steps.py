@@ -1,5 +1,6 @@
 """The commands that are one step each: train, prune, sparsify, fold, quantize. Their options are the step's own fields."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,19 @@ QAT = click.option(
     is_flag=True,
     help="Train on the integers before: prepare, train after the checkpoint given, convert. It must not be folded.",
 )
+
+
+class _Prune(rich_click.RichCommand):
+    """Says where to find what others call pruning, and what is a command of its own here."""
+
+    def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
+        """Read the options; a UsageError names `sparsify` where one of them is of that."""
+        if re.search(r"--sparsity\b|--structure[ =](weights|2:4)", " ".join(words)):
+            from compress.prune.step import SPARSIFY
+
+            message = f"{SPARSIFY}: compress sparsify --structure weights --sparsity 0.8, or --structure 2:4."
+            raise click.UsageError(message, context)
+        return super().parse_args(context, words)
 
 
 def _command(name: str) -> click.Command:
@@ -99,7 +113,7 @@ def _command(name: str) -> click.Command:
 
     command.__doc__ = f"{(step.__doc__ or '').rstrip()}\n\n    {MORE.get(name, '')}Example: {EXAMPLES[name]}"
     decorators: list[Callable[[Any], Any]] = [
-        rich_click.command(name),
+        rich_click.command(name, cls=_Prune if name == "prune" else rich_click.RichCommand),
         click.argument("checkpoint", type=options.FILE),
         options.out,
         *([] if name == "fold" else [options.data, options.data_folder, options.calibration, options.device]),

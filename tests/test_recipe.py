@@ -51,6 +51,7 @@ def test_a_step_may_be_a_bare_name_and_settings_may_be_left_out(tmp_path):
             HEAD + "steps:\n  - prune: {channel_ratio: 1.5}\n",
             r"r.yaml:4:28: steps.0.prune.channel_ratio: .*less than 1",
         ),
+        (HEAD + "steps:\n  - prune: {structure: '2:4'}\n", r"r.yaml:4:12: steps.0.prune: .*set to zero by sparsify"),
         (HEAD + "steps:\n  - prune: {macz: 0.5}\n", r"r.yaml:4:13: steps.0.prune.macz: .*did you mean macs"),
         (HEAD + "steps:\n  - pruen: {macs: 0.5}\n", r"steps.0.pruen: .*did you mean prune"),
         (HEAD + "steps: []\n", "a recipe without steps does nothing"),

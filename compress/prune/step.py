@@ -1,6 +1,6 @@
 """The step that removes channels or blocks."""
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,7 @@ from compress.quantize.target import TARGETS
 MULTIPLE = 8
 TARGETED = ("macs", "parameters", "latency", "channel_ratio")
 OF_CHANNELS = ("channel_ratio", "criterion", "allocation", "round_to", "largest", "reconstruct")
+SPARSIFY = "prune removes channels or blocks; single weights and 2:4 are set to zero by sparsify, which shrinks nothing"
 OF_LATENCY = ("runtime", "batch", "timing_threads")
 
 
@@ -71,6 +72,13 @@ class Prune(Gradual):
     def goal(self) -> tuple[str, float]:
         """What the one target is of, and its share."""
         return next((name, share) for name in TARGETED if (share := getattr(self, name)) is not None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _zeroes_nothing(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if "sparsity" in values or values.get("structure") in ("weights", "2:4"):
+            raise ValueError(SPARSIFY)
+        return values
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

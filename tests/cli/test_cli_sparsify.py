@@ -2,6 +2,7 @@
 
 import json
 
+import click
 import pytest
 from command import run
 
@@ -13,6 +14,12 @@ from compress.errors import UsageError
 def test_a_teacher_whose_answers_nothing_would_follow_is_refused(untrained, words):
     with pytest.raises(UsageError, match="nothing would follow its answers"):
         run(*words, untrained, "--teacher", untrained, "-o", untrained.with_name("out.safetensors"))
+
+
+@pytest.mark.parametrize("words", [("--structure", "2:4"), ("--structure=weights",), ("--sparsity", "0.5")])
+def test_prune_names_sparsify_to_whoever_looks_for_zeros(untrained, words):
+    with pytest.raises(click.UsageError, match="single weights and 2:4 are set to zero by sparsify.*compress sparsify"):
+        run("prune", untrained, *words, "-o", untrained.with_name("out.safetensors"))
 
 
 def test_sensitivity_is_stored_and_drawn_beside_the_checkpoint_and_read_by_sparsify(untrained):
