@@ -22,7 +22,7 @@ from compress import checkpoint, document, storage
 from compress.environment import environment
 from compress.export import export
 from compress.interleave import Effort, interleave
-from compress.interval import Interval, ratio_interval
+from compress.interval import Interval, latency_interval
 from compress.runtime import open_session
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +38,7 @@ def once(path: Path, batch: int, seed: int) -> Interval:
     images = np.random.default_rng(0).standard_normal((batch, *sides[0].input_shape), dtype=np.float32)
     runs = [partial(side, images) for side in sides]
     timed = interleave(runs, EFFORT, np.random.default_rng(seed), time.perf_counter_ns)
-    return ratio_interval(timed.ratios(1))
+    return latency_interval(timed.ratios(1))
 
 
 def row(batch: int, found: Sequence[Interval]) -> dict[str, Any]:

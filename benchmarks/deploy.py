@@ -37,7 +37,7 @@ from compress.export.onnx import OPSET
 from compress.fold.step import Fold
 from compress.importing import import_checkpoint
 from compress.interleave import Effort, interleave
-from compress.interval import ratio_interval
+from compress.interval import latency_interval, ratio_interval
 from compress.pipeline import Resources
 from compress.quantize.step import Quantize
 from compress.runtime import kernels
@@ -217,7 +217,9 @@ def openvino_page(found: dict[str, Any]) -> str:
 def _ratio(samples: dict[str, Any], other: str) -> str:
     if other not in samples:
         return ""
-    low, median, high = ratio_interval([one / base for one, base in zip(samples["ours"], samples[other], strict=True)])
+    low, median, high = latency_interval(
+        [one / base for one, base in zip(samples["ours"], samples[other], strict=True)]
+    )
     return f"{median:.3f} ({low:.3f} to {high:.3f})"
 
 

@@ -30,7 +30,7 @@ from compress.errors import CompressError
 from compress.evaluate import on_test
 from compress.importing import import_checkpoint
 from compress.interleave import Effort, interleave
-from compress.interval import ratio_interval
+from compress.interval import latency_interval
 from compress.macs import macs
 from compress.prune.step import Prune
 from compress.runtime.session import Images
@@ -122,7 +122,7 @@ def timed(given: Sequence[Side], images: Images, device: str) -> Iterator[dict[s
     runs = [partial(session, images) for _, session, _ in opened]
     found = interleave(runs, EFFORT, np.random.default_rng(0), time.perf_counter_ns)
     for number, (_, session, row) in enumerate(opened):
-        low, median, high = ratio_interval(found.ratios(number))
+        low, median, high = latency_interval(found.ratios(number))
         latencies = [seconds for turn in found.series[number].rounds for seconds in turn]
         row |= {
             "latency_" + name: float(np.percentile(latencies, q)) for name, q in (("p50", 50), ("p90", 90), ("p99", 99))

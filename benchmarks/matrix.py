@@ -40,7 +40,7 @@ from compress.export.settings import Settings
 from compress.fold.step import Fold
 from compress.importing import import_checkpoint
 from compress.interleave import Effort, interleave
-from compress.interval import ratio_interval
+from compress.interval import latency_interval
 from compress.macs import macs
 from compress.measurement import Hop
 from compress.pipeline import Resources
@@ -240,10 +240,12 @@ def timed(network: str, asked: argparse.Namespace) -> dict[str, Any]:
         runs = [partial(each, images) for each in sessions]
         order = np.random.default_rng(0)
         times = interleave(runs, Effort(seconds=asked.seconds), order, time.perf_counter_ns)
-        found[str(batch)] = {side: ratio_interval(times.ratios(number)) for number, side in enumerate(sides) if number}
+        found[str(batch)] = {
+            side: latency_interval(times.ratios(number)) for number, side in enumerate(sides) if number
+        }
         if "quantize_static" in sides:
             pairs = zip(times.series[1].samples, times.series[2].samples, strict=True)
-            found[str(batch)]["ours over theirs"] = ratio_interval([ours / theirs for ours, theirs in pairs])
+            found[str(batch)]["ours over theirs"] = latency_interval([ours / theirs for ours, theirs in pairs])
     return found
 
 

@@ -36,7 +36,7 @@ from compress.export.onnx import export
 from compress.fold.step import Fold
 from compress.importing import import_checkpoint
 from compress.interleave import Effort, interleave
-from compress.interval import ratio_interval
+from compress.interval import latency_interval
 from compress.pipeline import Resources
 from compress.quantize.equalize import pairs
 from compress.quantize.qat_step import PrepareQAT
@@ -164,7 +164,7 @@ class Rows:
         timed = interleave(runs, Effort(seconds=120.0), np.random.default_rng(0), time.perf_counter_ns)
         rows = {}
         for number, name in enumerate(names):
-            interval = ratio_interval(timed.ratios(number)) if number else None
+            interval = latency_interval(timed.ratios(number)) if number else None
             rows[name] = {
                 "seconds": statistics.median(timed.series[number].samples),
                 "ratio": statistics.median(timed.ratios(number)),

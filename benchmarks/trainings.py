@@ -29,7 +29,7 @@ from compress.export import export
 from compress.fold.step import Fold
 from compress.importing import import_checkpoint
 from compress.interleave import Effort
-from compress.interval import Interval, ratio_interval
+from compress.interval import Interval, latency_interval
 from compress.macs import macs
 from compress.measurement import Entry
 from compress.pipeline import Resources, Step
@@ -254,7 +254,7 @@ def _ratios(dense: Path, files: list[Path], runtime: str) -> dict[Path, Interval
 
 def _ratio(entry: Entry) -> Interval:
     values = next(each.values for each in entry.measurements if each.metric == "latency_ratio")
-    return ratio_interval(values)
+    return latency_interval(values)
 
 
 def markdown(made: dict[str, Any]) -> str:

@@ -8,6 +8,9 @@ import numpy as np
 
 from compress.errors import CompressError
 
+RESOLUTION = 0.005
+"""What two sessions of one file differ by, at 95 %, as long as they live; `reports/aa.md` has how well that holds."""
+
 
 class Interval(NamedTuple):
     """A median between the ends of its confidence interval."""
@@ -43,3 +46,17 @@ def ratio_interval(ratios: Sequence[float], level: float = 0.95) -> Interval:
     low, high = float(ends.low), float(ends.high)
     bounded = math.isfinite(low) and math.isfinite(high)
     return Interval(low if bounded else 0.0, float(np.median(values)), high if bounded else math.inf)
+
+
+def latency_interval(ratios: Sequence[float]) -> Interval:
+    """The 95 % interval of a latency ratio, one a round of one benchmark, as a statement about the files.
+
+    The rounds are of one pair of sessions, and where those lie in memory makes either a little faster for as long as it
+    lives, which no number of rounds shows. So both ends are moved out by `RESOLUTION` of the median, added in
+    squares to what the rounds say, as independent uncertainties are (JCGM 100:2008, 5.1.2).
+    """
+    interval = low, median, high = ratio_interval(ratios)
+    if not low:
+        return interval
+    apart = RESOLUTION * median
+    return Interval(median - math.hypot(median - low, apart), median, median + math.hypot(high - median, apart))

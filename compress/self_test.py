@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compress.interleave import Clock, Effort, Run, interleave
-from compress.interval import ratio_interval
+from compress.interval import latency_interval
 from compress.progress import Progress, silent
 from compress.runtime import null, open_session
 
@@ -125,7 +125,7 @@ def trials(
     for number in range(runs):
         progress(f"{what} +{injected:.0%}", number, runs, "")
         timed = interleave([baseline, candidate], effort, np.random.default_rng(number), clock)
-        interval = ratio_interval(timed.ratios(1))
+        interval = latency_interval(timed.ratios(1))
         shown += not interval.low <= 1 <= interval.high
         covering += interval.low <= 1 + injected <= interval.high
         half_widths.append(interval.precision)

@@ -47,7 +47,7 @@ def test_markdown_has_a_row_for_each_result(verdict: Verdict) -> None:
     text = gate_rendering.markdown(verdict)
     assert text.startswith("### The gate FAILED: ")
     assert "| resnet20-int8 | size: at most 500KB | 303 KB | 197 KB | passed |" in text
-    assert "| 2.20x (2.19x to 2.21x) |" in text
+    assert "| 2.20x (2.18x to 2.22x) |" in text
     assert "its load\\_time was not measured" in text
 
 

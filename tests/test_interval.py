@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compress.errors import CompressError
-from compress.interval import Interval, ratio_interval
+from compress.interval import RESOLUTION, Interval, latency_interval, ratio_interval
 
 RATIOS = st.lists(st.floats(0.01, 100), min_size=6, max_size=60)
 
@@ -65,3 +65,19 @@ def test_ratios_no_times_can_have_are_refused(ratios):
 
 def test_precision_is_half_the_width_as_a_share():
     assert Interval(0.39, 0.40, 0.41).precision == pytest.approx(0.025)
+
+
+def test_a_latency_is_known_no_better_than_two_sessions_agree():
+    many = [2 + 1e-6 * number for number in range(101)]
+    assert latency_interval(many).precision == pytest.approx(RESOLUTION, rel=1e-3)
+    wide = [1 + 0.01 * number for number in range(21)]
+    rounds, files = ratio_interval(wide), latency_interval(wide)
+    assert files.median == rounds.median
+    assert files.median - files.low == pytest.approx(
+        ((rounds.median - rounds.low) ** 2 + (RESOLUTION * rounds.median) ** 2) ** 0.5
+    )
+    assert files.high > rounds.high
+
+
+def test_too_few_rounds_say_nothing_of_files_either():
+    assert latency_interval([1.0] * 5) == ratio_interval([1.0] * 5)

@@ -15,7 +15,7 @@ from compress.errors import UsageError
 from compress.export import export
 from compress.fold.step import Fold
 from compress.interleave import NOISY, Clock, Effort, interleave
-from compress.interval import Interval, ratio_interval
+from compress.interval import Interval, latency_interval
 from compress.pipeline import Resources
 from compress.quantity import counted, show
 from compress.quantize.step import Quantize
@@ -79,7 +79,7 @@ class Stopwatch:
         finally:
             for session in sessions:
                 session.close()
-        return Timing(ratio_interval(timed.ratios(1)), float(np.median(timed.series[0].samples)), timed.noise)
+        return Timing(latency_interval(timed.ratios(1)), float(np.median(timed.series[0].samples)), timed.noise)
 
     def fewest(self, at: Callable[[int], Checkpoint], most: int, share: float) -> tuple[int, Timing]:
         """The least number, up to `most`, whose checkpoint takes at most a share `share` of the time, or `most`, by bisection.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from compress.interval import ratio_interval
+from compress.interval import latency_interval
 from compress.measurement import Measurement
 from compress.quantity import show
 from compress.report import figures
@@ -131,7 +131,7 @@ def headline(compared: Iterable[Row]) -> Speed | None:
 
 def speedup(ratios: Sequence[float]) -> tuple[float, Interval]:
     """Times faster than the baseline: one over the median of the interleaved latency ratios, and its interval."""
-    low, median, high = ratio_interval(ratios)
+    low, median, high = latency_interval(ratios)
     return 1 / median, Interval(1 / high, 1 / low if low else math.inf)
 
 

@@ -18,7 +18,9 @@ def test_a_teacher_whose_answers_nothing_would_follow_is_refused(untrained, word
 
 @pytest.mark.parametrize("words", [("--structure", "2:4"), ("--structure=weights",), ("--sparsity", "0.5")])
 def test_prune_names_sparsify_to_whoever_looks_for_zeros(untrained, words):
-    with pytest.raises(click.UsageError, match="single weights and 2:4 are set to zero by sparsify.*compress sparsify"):
+    with pytest.raises(
+        click.UsageError, match=r"single weights and 2:4 are set to zero by sparsify.*compress sparsify"
+    ):
         run("prune", untrained, *words, "-o", untrained.with_name("out.safetensors"))
 
 
