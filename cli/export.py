@@ -6,6 +6,7 @@ from typing import Any, get_args
 import click
 import rich_click
 
+from compress.errors import UsageError
 from compress.export import EXPORTERS
 from compress.export.settings import Precision, Settings
 
@@ -65,6 +66,9 @@ def export(
     from compress.export.half import images_for
 
     options.refuse_overwriting(output_file, checkpoint)
+    engine = {"--batches": batches, "--compute-capability": compute_capability, "--workspace": workspace}
+    if kind != "tensorrt" and (named := next((name for name, value in engine.items() if value is not None), None)):
+        raise UsageError(f"{named} is about building an engine. Give --format tensorrt, or leave it out.")
     source = files.load(checkpoint)
     given: dict[str, Any] = {
         "precision": precision,

@@ -105,7 +105,7 @@ def read_npz(path: Path) -> tuple[Part, Part, tuple[str, ...]]:
         ) from error
     except Exception as error:  # numpy and zipfile raise errors of many unrelated types for a damaged file
         raise CompressError(
-            f"{path} is not a .npz of plain arrays: {error}. Write it with numpy.savez, without objects."
+            f"{path} is not a .npz of plain arrays, or was cut short. Write it with numpy.savez, without objects."
         ) from error
     for key in KEYS:
         if key not in arrays:

@@ -94,7 +94,7 @@ def _peaks(model: ir.Model, images: Images | None) -> dict[str, float]:
     """The largest magnitude of every FP32 tensor of a graph: what it computes for the images, and its weights."""
     if images is None or not len(images):
         raise UsageError(
-            "fp16 was asked for without images to find the layers whose numbers it cannot hold. "
+            "fp16 was asked for without images (--data) to find the layers whose numbers it cannot hold. "
             "Give calibration images, or use bf16, which reaches as far as FP32."
         )
     weights = {name: value for name, value in model.graph.initializers.items() if _is_float(value)}

@@ -23,6 +23,9 @@ FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOA
 
 M = TypeVar("M", bound=Message)
 AGAIN = "Copy it whole, or export it again."
+EXPORT = (
+    "It looks like a checkpoint: compress export makes an ONNX file of one, and the runtime torch runs it as it is."
+)
 
 
 def read(path: Path) -> bytes:
@@ -55,7 +58,8 @@ def _parse(content: bytes, what: str) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
-        raise CompressError(f"{what} is not ONNX, or was cut short. {AGAIN}") from error
+        advice = EXPORT if content[8:10] == b'{"' else AGAIN
+        raise CompressError(f"{what} is not ONNX, or was cut short. {advice}") from error
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     if not model.ir_version or not opsets:
         raise CompressError(f"{what} is not ONNX, or was cut short: it names no version of the format. {AGAIN}")

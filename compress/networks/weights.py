@@ -116,9 +116,8 @@ def _read_torch(path: Path) -> Any:
                 f"{path} holds more than tensors: reading it would run {_listed(sorted(run))}. Files that run code are "
                 "never opened. Where you trust it, save its weights with torch.save(network.state_dict(), FILE)."
             ) from error
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CompressError(
-            f"{path} is not a file of weights that torch can read safely, or was cut short: {reason}. "
+            f"{path} is not a file of weights that torch can read safely, or was cut short. "
             "Give a state dict written by torch.save, or a .safetensors file."
         ) from error
 

@@ -112,6 +112,8 @@ def wrong_input(folder: Path, base: Path):
         "no checkpoint for a recipe": (["run", "digits", "-o", "x"], 2, "--checkpoint"),
         "a gate without limits": (["gate", "text.safetensors"], 3, "is not JSON"),
         "a seed below zero": (["train", base, "--data", "digits", "--seed", "-1", *out], 2, "--seed"),
+        "an engine's setting": (["export", base, "--workspace", "64", "-o", "out.onnx"], 2, "--workspace is about building an engine"),
+        "a checkpoint as ONNX": (["lint", base, "--target", "tensorrt"], 3, "looks like a checkpoint: compress export"),
         "an unknown option": (["fold", base, "--fast", *out], 2, "No such option"),
     }  # fmt: skip
 
