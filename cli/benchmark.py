@@ -7,6 +7,8 @@ import click
 import rich_click
 from click.core import ParameterSource
 
+from compress.device import hold
+
 from . import options, output
 
 MEASURING = {"seconds": "--seconds", "precision": "--precision", "seed": "--seed", "output_file": "-o"}
@@ -49,6 +51,13 @@ TESTING = {"runs": "--runs"}
 @click.option(
     "--runs", type=click.IntRange(1), default=20, show_default=True, help="Benchmarks of each kind in a self-test."
 )
+@click.option(
+    "--core",
+    "cores",
+    type=click.IntRange(0),
+    multiple=True,
+    help="Processor to hold everything to, numbered from 0. May be given several times. [default: all]",
+)
 @options.recording
 @options.network
 @options.device
@@ -63,6 +72,7 @@ def benchmark(
     precision: float,
     testing: bool,
     runs: int,
+    cores: tuple[int, ...],
     output_file: Path | None,
     network: str | None,
     device: str,
@@ -80,6 +90,8 @@ def benchmark(
             raise click.UsageError(
                 f"{option} means nothing {'with' if testing else 'without'} --self-test. Leave it out."
             )
+    if cores:
+        hold(cores)
     if testing:
         if len(files) > 1 or ("batches" in typed and len(batches) > 1):
             raise click.UsageError("--self-test is of one file, or of none, at one batch size.")

@@ -1,6 +1,7 @@
 """Which device and how many threads torch computes with, and which of several processes writes."""
 
 import os
+from collections.abc import Collection
 
 from compress.errors import ResourceError, UsageError
 
@@ -26,6 +27,21 @@ def use(device: str, threads: int | None) -> str:
             "Use --device cpu, or install a CUDA build of torch and its driver."
         )
     return device
+
+
+def hold(cores: Collection[int]) -> None:
+    """Hold this process, and those it starts, to some of the machine's processors, numbered from 0.
+
+    Raises ResourceError where there are no such processors, or the system cannot hold a process.
+    """
+    try:
+        os.sched_setaffinity(0, cores)
+    except (AttributeError, OSError) as error:
+        words = ", ".join(map(str, sorted(cores)))
+        raise ResourceError(
+            f"the processors {words} were asked for, and this process cannot be held to them: there are {os.cpu_count()}, numbered from 0, "
+            "and only Linux holds a process to some. Name others, or leave them out."
+        ) from error
 
 
 def is_first() -> bool:

@@ -37,9 +37,12 @@ GOVERNORS = Path("/sys/devices/system/cpu")
 def environment(threads: int) -> Environment:
     """What this process measures on; `threads` is how many a session was given."""
     gpu, driver = gpus(NVIDIA)
+    whole = os.cpu_count() or 1
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(whole)]
+    held = [f"held to {', '.join(map(str, cores))} of {whole}"] * (len(cores) < whole)
     return Environment(
-        cpu=", ".join([_cpu(), *governors(GOVERNORS)]),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cpu=", ".join([_cpu(), *governors(GOVERNORS), *held]),
+        cores=len(cores),
         gpu=gpu,
         driver=driver,
         threads=threads,

@@ -73,7 +73,10 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True, config=STRICT)
 class Environment:
-    """The machine and the software of a measurement; with the processor's name goes how its clock is chosen, where Linux says."""
+    """The machine and the software of a measurement.
+
+    With the processor's name go how its clock is chosen, where Linux says, and the cores that the process was held to.
+    """
 
     cpu: str
     cores: int
