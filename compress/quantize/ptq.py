@@ -42,6 +42,19 @@ class Quantized:
         chosen = self.quantization if edges is None else dataclasses.replace(self.quantization, edges=tuple(edges))
         return place(copy.deepcopy(self.traced), chosen, self.tensors)
 
+    def rebuilt(self, weights: Mapping[str, Tensor]) -> fx.GraphModule:
+        """The quantized network from the same calls and what a checkpoint holds; weights it holds as integers are NaN here.
+
+        Loading the checkpoint follows the network anew, and refuses calls that are not these (`Quantization.operators`).
+        """
+        traced = copy.deepcopy(self.traced)
+        own = {name: tensor for name, tensor in traced.state_dict().items() if tensor.is_floating_point()}
+        for tensor in (own[name] for name in own.keys() - weights.keys()):
+            tensor.fill_(torch.nan)
+        for name in own.keys() & weights.keys():  # after them: two names may be of one tensor
+            own[name].copy_(weights[name])
+        return place(traced, self.quantization, weights)
+
     def repaired(self, tensors: Tensors, traced: fx.GraphModule | None = None) -> "Quantized":
         """The same with other integers here and there, or of another float network."""
         made = dataclasses.replace(self, tensors=self.tensors | tensors, traced=traced or self.traced)

@@ -108,7 +108,7 @@ class Quantize(Step):
 
         after = held(checkpoint, result, made.network if made.network is not network else None)
         images = next(batches(data, min(count, self.batch), self.batch, labels))
-        apart = distance(images, network, made.quantized, build(after, resources.user))
+        apart = distance(images, network, made.quantized, result.rebuilt(after.weights))
 
         notes = [SIMULATED] * wanted.simulated + calibrated(data, self.images, count, labels, result.silent) + gained
         figures = {"logit_distance": (apart,), **figures}

@@ -221,3 +221,16 @@ def test_what_is_not_damaged_is_not_refused():
 def test_a_network_with_another_sequence_of_calls_is_refused():
     with pytest.raises(CompressError, match="another version of torch, or of the network's code"):
         rebuild(operators="sha256:0")
+
+
+@pytest.mark.parametrize(("name", "wanted"), CASES)
+def test_what_is_had_back_from_the_calls_is_what_is_loaded_and_nothing_else(name, wanted):
+    found = case(name, wanted)
+    integers = {edge.tensor for edge in found.edges if edge.tensor and edge.dtype != "int32"}
+    held = {key: tensor for key, tensor in found.network.state_dict().items() if key not in integers}
+    with torch.no_grad():
+        exact = found.rebuilt(images())
+        assert torch.equal(found.result.rebuilt(held | found.result.tensors)(images()), exact)
+        first = next(key for key in held if key.endswith(".bias"))
+        other = found.result.rebuilt(held | found.result.tensors | {first: held[first] + 1})
+        assert not torch.equal(other(images()), exact)
