@@ -53,7 +53,7 @@ def build(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> nn.Modul
     return network
 
 
-class _Undrawn(TorchFunctionMode):  # type: ignore[no-untyped-call]
+class _Undrawn(TorchFunctionMode):
     """Draws no random weights: all are loaded over, and drawing those of a large network takes longer than the rest."""
 
     def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

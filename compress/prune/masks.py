@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
@@ -29,6 +30,6 @@ def mask(network: nn.Module, lost: Mapping[str, Lost]) -> nn.Module:
 
 def _silenced(lost: list[int], layer: nn.Module, args: Any, kwargs: Any) -> Any:
     def silent(heard: Tensor) -> Tensor:
-        return heard.index_fill(axis_of(layer, heard), heard.new_tensor(lost, dtype=int), 0)
+        return heard.index_fill(axis_of(layer, heard), torch.tensor(lost, device=heard.device), 0)
 
     return tree_map_only(Tensor, silent, (args, kwargs))
