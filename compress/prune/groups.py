@@ -169,6 +169,8 @@ def _propose(channels: Channels, exclude: Sequence[str]) -> tuple[dict[Group, tu
 
 def _alike(sides: Sequence[Array], kept: Sequence[int]) -> list[Array]:
     """The numbers that each of `sides` holds as often as all others of their set, without those `kept`, as they are met."""
+    if not sides:
+        return []
     met, first = np.unique(np.concatenate(sides), return_index=True)
     kind = np.zeros(met[-1] + 1, dtype=np.int64)
     for numbers in sides:

@@ -225,3 +225,15 @@ def test_finding_groups_leaves_the_network_and_chance_as_they_were():
     assert not network.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+def test_a_network_without_layers_has_no_groups():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            return x.mean((2, 3)) * self.scale
+
+    assert find_groups(Scaled(), (3, 8, 8)) == ((), ())
