@@ -44,14 +44,14 @@ def blotches(keep: Path, side: int) -> Data:
 def lively(start: Checkpoint, images: Tensor, labels: Tensor) -> Checkpoint:
     """Random weights of which every layer's signal is of order one, and a classifier that tells the images apart.
 
-    Batch norms shift by one, so that most of a signal passes the ReLU behind. Without, random layers one upon the other
+    Batch norms shift by one (RepVGG's by a third, for three of them are added up before each ReLU), so that most of a signal passes the ReLU behind. Without, random layers one upon the other
     are chaotic: fifty of them make a rounded last digit into other answers, which no trained network does.
     (Yang et al., https://arxiv.org/abs/1902.08129.)
     """
     network = build(start)
     with torch.no_grad():
         for norm in batch_norms(network):
-            norm.bias.fill_(1.0)
+            norm.bias.fill_(1 / 3 if "repvgg" in start.architecture.name else 1.0)
         if not batch_norms(network):
             draw = torch.Generator().manual_seed(0)
             for module in network.modules():

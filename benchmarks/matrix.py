@@ -118,7 +118,13 @@ def checked(network: str, keep: Path) -> dict[str, Any]:
     hops: dict[str, Any] = found["hops"]
 
     begun = time.monotonic()
-    pruned = Prune(macs=0.5, images=64)(base, resources)
+    try:
+        pruned = Prune(macs=0.5, images=64)(base, resources)
+    except CompressError as error:
+        if "structure blocks reaches it" not in str(error):
+            raise
+        found["channels refused"] = str(error)
+        pruned = Prune(structure="blocks", macs=0.5, images=64)(base, resources)
     found["prune_seconds"] = time.monotonic() - begun
     input_shape = base.architecture.input_shape
     found["macs"] = macs(structure(pruned.architecture), input_shape) / macs(structure(base.architecture), input_shape)
@@ -296,6 +302,8 @@ def markdown(made: dict[str, Any]) -> str:
         broken = {name: each for name, each in (check["hops"] | qat.get("hops", {})).items() if each != "passed"}
         broken |= {"QAT": qat["failed"]} if "failed" in qat else {}
         broken |= {name: each for name, each in check["engines"].items() if not each.startswith("built")}
+        if "channels refused" in check:
+            broken["blocks went, not channels"] = check["channels refused"]
         notes += [f"- {network}, {name}: {each}" for name, each in broken.items()]
         notes += [f"- {network}, `quantize_static`: {check['quantize_static']}"] if "quantize_static" in check else []
     return "\n".join([*lines, "", *notes, ""])
