@@ -42,7 +42,7 @@ NETWORK, SHAPE = "torchvision:resnet50", (3, 224, 224)
 SIDES = ("torch-pruning", "compress")
 RATIO = 0.28
 """Share of the channels of each layer without which torch-pruning leaves half of ResNet-50's MACs."""
-IMAGES = 64
+IMAGES = 16
 """Images that batch norms are measured on again."""
 GOAL = 1.5
 """Times torch-pruning's seconds; times the network's own bytes."""
@@ -86,7 +86,7 @@ def measured(side: str) -> dict[str, float]:
     found |= {"bytes": resident("VmHWM") - held, "own_bytes": own}
     left = build(pruned) if isinstance(pruned, Checkpoint) else pruned
     begun = time.perf_counter()
-    recalibrate(left, torch.rand(IMAGES, *SHAPE).split(32))
+    recalibrate(left, torch.rand(IMAGES, *SHAPE).split(8))
     return found | {"macs": macs(left, SHAPE) / whole, "recalibrating": time.perf_counter() - begun}
 
 
