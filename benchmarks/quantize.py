@@ -220,7 +220,7 @@ def markdown(found: dict[str, Any]) -> str:
     lines += [
         f"On {found['environment']['cpu']}, one thread; made by `benchmarks/quantize.py`. Top-1 on the 10,000 test images in the",
         f"runtime named; seconds to quantize from {IMAGES} images; time over FP32 at batch {BATCH} in ONNX Runtime, with its 95 % interval.",
-        "A row that torch simulates has no speed. The validation images were trained on by the residual networks' weights.",
+        "A row that torch simulates has no speed; seconds taken while the machine did other work are left out. The validation images were trained on by the residual networks' weights.",
         "QAT trains as the shipped recipe does, three epochs, and is asked before its conversion, after it, and as a file.",
         "`rescaled` is the same function exactly, channels between two convolutions rescaled by powers of two up to 2^6,",
         "where nothing but a ReLU lies between them.",
