@@ -51,12 +51,13 @@ def ratio_interval(ratios: Sequence[float], level: float = 0.95) -> Interval:
 def latency_interval(ratios: Sequence[float]) -> Interval:
     """The 95 % interval of a latency ratio, one a round of one benchmark, as a statement about the files.
 
-    The rounds are of one pair of sessions, and where those lie in memory makes either a little faster for as long as it
-    lives, which no number of rounds shows. So both ends are moved out by `RESOLUTION` of the median, added in
-    squares to what the rounds say, as independent uncertainties are (JCGM 100:2008, 5.1.2).
+    The rounds are of one pair of sessions, and two sessions of one file differ a little for as long as they live, which
+    no number of rounds shows. So both ends are moved out by `RESOLUTION` of the median, added in squares to what
+    the rounds say, as independent uncertainties are (JCGM 100:2008, 5.1.2).
     """
     interval = low, median, high = ratio_interval(ratios)
     if not low:
         return interval
     apart = RESOLUTION * median
-    return Interval(median - math.hypot(median - low, apart), median, median + math.hypot(high - median, apart))
+    below, above = math.hypot(median - low, apart), math.hypot(high - median, apart)
+    return Interval(max(0.0, median - below), median, median + above)

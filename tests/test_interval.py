@@ -81,3 +81,7 @@ def test_a_latency_is_known_no_better_than_two_sessions_agree():
 
 def test_too_few_rounds_say_nothing_of_files_either():
     assert latency_interval([1.0] * 5) == ratio_interval([1.0] * 5)
+
+
+def test_no_latency_is_below_nothing():
+    assert latency_interval([1e-9] * 10 + [1.0] * 11).low == 0
