@@ -10,6 +10,7 @@ from compress import networks
 from compress.architecture import Architecture
 from compress.errors import CompressError, UsageError
 from compress.prune.groups import find_groups, lost
+from compress.prune.labels import pairs
 from compress.prune.narrow import narrow, remove, size_of
 
 
@@ -237,3 +238,8 @@ def test_a_network_without_layers_has_no_groups():
             return x.mean((2, 3)) * self.scale
 
     assert find_groups(Scaled(), (3, 8, 8)) == ((), ())
+
+
+def test_labels_that_meet_are_a_pair_once():
+    met = pairs(torch.tensor([3, 1, 3, 0]), torch.tensor([5, 2, 5, 9]))
+    assert met.tolist() == [[0, 1, 3], [9, 2, 5]]
