@@ -56,7 +56,7 @@ TESTING = {"runs": "--runs"}
     "cores",
     type=click.IntRange(0),
     multiple=True,
-    help="Processor to hold everything to, numbered from 0. May be given several times. [default: all]",
+    help="Core of the machine to hold everything to, numbered from 0. May be given several times. [default: all]",
 )
 @options.recording
 @options.network

@@ -30,16 +30,16 @@ def use(device: str, threads: int | None) -> str:
 
 
 def hold(cores: Collection[int]) -> None:
-    """Hold this process, and those it starts, to some of the machine's processors, numbered from 0.
+    """Hold this process, and those it starts, to some of the machine's cores, numbered from 0.
 
-    Raises ResourceError where there are no such processors, or the system cannot hold a process.
+    Raises ResourceError where there are no such cores, or the system cannot hold a process.
     """
     try:
         os.sched_setaffinity(0, cores)
     except (AttributeError, OSError) as error:
         words = ", ".join(map(str, sorted(cores)))
         raise ResourceError(
-            f"the processors {words} were asked for, and this process cannot be held to them: there are {os.cpu_count()}, numbered from 0, "
+            f"the cores {words} were asked for, and this process cannot be held to them: there are {os.cpu_count()}, numbered from 0, "
             "and only Linux holds a process to some. Name others, or leave them out."
         ) from error
 

@@ -37,7 +37,7 @@ def test_words_that_a_benchmark_or_a_self_test_does_not_read_are_refused(words, 
         benchmark(*words)
 
 
-def test_everything_is_held_to_the_processors_named_and_that_is_recorded(tmp_path):
+def test_everything_is_held_to_the_cores_named_and_that_is_recorded(tmp_path):
     null.write(tmp_path / "a.null", null.Cost())
     core, path = max(os.sched_getaffinity(0)), tmp_path / "m.json"
     words = ["benchmark", "a.null", "--seconds", "0.5", "--batch", "1", "--core", str(core), "-o", path.name]
@@ -53,8 +53,8 @@ def test_everything_is_held_to_the_processors_named_and_that_is_recorded(tmp_pat
     assert held["cpu"].endswith(f"held to {core} of {os.cpu_count()}") == (os.cpu_count() > 1)
 
 
-def test_processors_that_are_not_there_are_refused():
-    with pytest.raises(ResourceError, match="the processors 4095 were asked for"):
+def test_cores_that_are_not_there_are_refused():
+    with pytest.raises(ResourceError, match="the cores 4095 were asked for"):
         benchmark("a.null", "--core", 4095)
 
 
