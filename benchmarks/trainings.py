@@ -169,12 +169,12 @@ def train(row: Row, asked: argparse.Namespace, data: Data) -> dict[str, Any]:
         return json.loads(kept.read_text())
     base = start(row.network, asked, data)
     resources = Resources(data.learning, teacher=base)
-    begun, first, rest = time.monotonic(), row.steps[:-1] or row.steps, row.steps[len(row.steps[:-1]) or 1 :]
+    begun, shaping = time.monotonic(), max(1, len(row.steps) - 1)  # a row of one step shapes and trains at once
     storage.folder(folder)
-    shaped = pipeline.run(first, base, resources, folder)
+    shaped = pipeline.run(row.steps[:shaping], base, resources, folder)
     if row.afresh:
         shaped = dataclasses.replace(shaped, weights=structure(shaped.architecture).state_dict())
-    made = pipeline.run(rest, shaped, resources, folder, first=1 + len(first))
+    made = pipeline.run(row.steps[shaping:], shaped, resources, folder, first=1 + shaping)
     seconds = time.monotonic() - begun
     folded = Fold()(made, resources)
     files = {"fp32": folded, "int8": Quantize()(folded, resources)}
