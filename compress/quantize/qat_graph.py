@@ -83,9 +83,8 @@ def around(network: nn.Module, traced: fx.GraphModule, prepared: Prepared) -> fx
     for call in calls(graph_module):
         _unfold(call, network, norms, scheme_of(prepared))
     for node in graph_module.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
-        node.target = (
-            torch.ops.aten.reshape.default
-        )  # training is channels last, and such activations have no other view
+        # Training is channels last, and such activations have no other view.
+        node.target = torch.ops.aten.reshape.default
     for node in reversed(graph_module.graph.nodes):
         if node.op in ("get_attr", "call_module") and not node.users:
             graph_module.graph.erase_node(node)
