@@ -14,7 +14,7 @@ from compress.architecture import Architecture
 from compress.checkpoint import Checkpoint
 from compress.errors import CompressError
 from compress.fold.structure import strip
-from compress.networks.weights import load
+from compress.networks.weights import load, share
 from compress.prune.blocks import bypass
 from compress.prune.narrow import narrow
 
@@ -25,8 +25,10 @@ DRAWS = {Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.
 COUNTER = "num_batches_tracked"
 
 
-def build(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> nn.Module:
+def build(checkpoint: Checkpoint, user: "UserNetwork | None" = None, *, shared: bool = False) -> nn.Module:
     """The network of a checkpoint, in inference mode, on the CPU.
+
+    With `shared`, its parameters lie in the checkpoint's own memory: for a network that is looked at and never trained.
 
     A quantized one is a graph of its exported calls and cannot be trained; one prepared for that trains as
     any other. `user` is the function a
@@ -44,6 +46,7 @@ def build(checkpoint: Checkpoint, user: "UserNetwork | None" = None) -> nn.Modul
         network,
         checkpoint.weights,
         {edge.tensor for edge in architecture.quantization.edges} if architecture.quantization else set(),
+        shared,
     )
     network.eval()
     if architecture.quantization is not None:
@@ -71,8 +74,8 @@ def structure(architecture: Architecture, user: "UserNetwork | None" = None) -> 
     return strip(narrow(network, architecture.widths), architecture.folded or ())
 
 
-def _load(network: nn.Module, weights: Mapping[str, Tensor], integers: set[str | None]) -> None:
-    """Copy weights into a network; tensors held as integers are left for the quantized graph to bring."""
+def _load(network: nn.Module, weights: Mapping[str, Tensor], integers: set[str | None], shared: bool) -> None:
+    """Copy weights into a network, or have its parameters share them; tensors held as integers are left for the quantized graph to bring."""
     own = network.state_dict()
     extra = {f"{name}.{part}" for name in integers for part in ("integer", "scale")}
     extra |= {"quantization.scale", "quantization.zero_point"}
@@ -87,4 +90,4 @@ def _load(network: nn.Module, weights: Mapping[str, Tensor], integers: set[str |
             f"the weights in this checkpoint are not those of its architecture: {'; '.join(found)}. "
             "The file was edited, or the network's code has changed since; make the checkpoint again."
         )
-    load(network, weights)
+    (share if shared else load)(network, weights)

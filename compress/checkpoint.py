@@ -88,7 +88,7 @@ class Checkpoint:
         for name in sorted(self.weights):
             tensor = self.weights[name].detach().cpu().contiguous()
             digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
         return "sha256:" + digest.hexdigest()
 
     @property

@@ -87,6 +87,14 @@ def load(network: nn.Module, weights: Mapping[str, Tensor], *, strict: bool = Fa
     network.load_state_dict(state, strict=strict)
 
 
+def share(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Have the parameters of `network` lie in the memory of `weights`, which has them all; buffers are copied."""
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    for name, parameter in parameters.items():
+        parameter.data = weights[name].to(parameter.dtype)
+    load(network, {name: tensor for name, tensor in weights.items() if name not in parameters})
+
+
 def _read_safetensors(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -5,6 +5,8 @@ channels the network answers as the one whose layers do not hear them. What cann
 law, is refused by name.
 """
 
+import itertools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +28,8 @@ Side = Literal["inputs", "outputs"]
 SIDES: tuple[Side, Side] = ("inputs", "outputs")
 SMALL = 56
 """The fewest pixels to a side of the images a network is followed on, where it can answer such: two are left after five strides."""
+PERIOD, APART = 131_071, 8_191
+"""How many random numbers trial weights are made of, and how far apart two layers begin among them; both prime, so that no two filters of a layer are alike."""
 SHARP, ROUNDING = 1e-6, 1e-12
 """Differences the law allows in float64: a share of what the missing channels change, and of the answers themselves."""
 
@@ -194,34 +198,33 @@ def _places(numbers: Array, order: Array, wanted: Array) -> tuple[tuple[int, ...
 def trial(network: nn.Module, generator: torch.Generator) -> nn.Module:
     """The network in float64 with random weights: the law is tried on the structure, and a dead channel hides nothing.
 
-    Weights that are to be equally large are windows of the same numbers, each begun one further than the last, so
-    that a network needs little more memory than its largest layers.
+    All weights are windows of the same few random numbers, over and over, each begun elsewhere: drawing those of a large
+    network takes longer than trying it, and layers whose weights are to be equally large share memory besides.
     """
-    sizes: dict[int, list[int]] = defaultdict(list)
+    drawn = torch.empty(PERIOD, dtype=torch.float64).uniform_(-1, 1, generator=generator)
+    sizes: dict[int, int] = defaultdict(int)
     for parameter in network.parameters():
-        sizes[_fan_in(parameter)].append(parameter.numel())
-    pools = {fan: _drawn(fan, max(own) + len(own), generator) for fan, own in sizes.items()}
-    begun: Counter[int] = Counter()
+        sizes[_fan_in(parameter)] = max(sizes[_fan_in(parameter)], parameter.numel())
+    spread = {fan: _spread(drawn, fan, size + PERIOD) for fan, size in sizes.items()}
+    begun = itertools.count(0, APART)
 
-    def drawn(tensor: Tensor) -> Tensor:
+    def window(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, nn.Parameter):
             return tensor.detach().cpu().double() if tensor.is_floating_point() else tensor.detach().cpu().clone()
-        fan = _fan_in(tensor)
-        begun[fan] += 1
-        return nn.Parameter(pools[fan][begun[fan] :][: tensor.numel()].view(tensor.shape))
+        return nn.Parameter(spread[_fan_in(tensor)][next(begun) % PERIOD :][: tensor.numel()].view(tensor.shape))
 
-    return twin(network, drawn).eval()
+    return twin(network, window).eval()
 
 
 def _fan_in(parameter: Tensor) -> int:
-    """How many weights make one output; 0 for what is one number for a channel."""
-    return parameter[0].numel() if parameter.dim() > 1 else 0
+    """How many weights make one output, as the nearest power of four; 0 for what is one number for a channel."""
+    return 4 ** round(math.log(parameter[0].numel(), 4)) if parameter.dim() > 1 else 0
 
 
-def _drawn(fan_in: int, count: int, generator: torch.Generator) -> Tensor:
-    """Random weights that keep activations about as large as they are, or scales and shifts around 1."""
+def _spread(numbers: Tensor, fan_in: int, count: int) -> Tensor:
+    """So many of some numbers in -1 ... 1, over and over, as weights that keep activations about as large as they are, or scales around 1."""
     centre, reach = (0.0, (6 / fan_in) ** 0.5) if fan_in else (1.0, 0.5)
-    return torch.empty(count, dtype=torch.float64).uniform_(centre - reach, centre + reach, generator=generator)
+    return (numbers * reach + centre).repeat(-(-count // len(numbers)))[:count]
 
 
 def _lawful(

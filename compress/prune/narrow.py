@@ -145,7 +145,8 @@ def _cut(name: str, layer: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
     for tensor_name, axes in layout.axes.items():
         old = getattr(layer, tensor_name, None)
         tensor = old
-        for axis, kept, size in zip(axes, sides, sizes, strict=True):
+        # Outputs first: they mostly lie in whole rows, which copy faster and leave less to pick inputs from.
+        for axis, kept, size in reversed(list(zip(axes, sides, sizes, strict=True))):
             # An axis shorter than the channels it stands for runs within a block, and blocks keep their size.
             if tensor is not None and axis is not None and tensor.shape[axis] == size and len(kept) < size:
                 tensor = tensor.detach().index_select(axis, kept.to(tensor.device))

@@ -132,7 +132,7 @@ class Channels:
     def _survey(self, checkpoint: Checkpoint) -> Pool:
         """What a checkpoint has to give."""
         step, resources = self._step, self._resources
-        network = build(checkpoint, resources.user)
+        network = build(checkpoint, resources.user, shared=True)
         groups, refused = find_groups(network, checkpoint.architecture.input_shape, step.exclude)
         costs = {
             "macs": cost_of(network, checkpoint.architecture.input_shape),

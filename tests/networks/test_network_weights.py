@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from compress.errors import CompressError
-from compress.networks.weights import load, match, read_state_dict
+from compress.networks.weights import load, match, read_state_dict, share
 
 
 def network():
@@ -148,3 +148,22 @@ def test_loading_copies_the_weights_and_passes_over_the_others():
     assert same(target.state_dict(), weights)
     target[3].bias.data += 1
     assert not torch.equal(weights["3.bias"], target[3].bias)
+
+
+def test_sharing_copies_no_parameter_and_every_buffer():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm = nn.Linear(4, 4), nn.BatchNorm1d(4)
+            self.second = self.first
+
+    source, network = Tied(), Tied()
+    weights = {name: tensor + 1 for name, tensor in source.state_dict().items()}
+    weights["second.weight"], weights["second.bias"] = weights["first.weight"], weights["first.bias"]
+    before = {name: tensor.clone() for name, tensor in weights.items()}
+    share(network, weights)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert network.first.weight.data_ptr() == weights["first.weight"].data_ptr()
+    assert network.second.weight is network.first.weight, "what was one parameter is still one"
+    network.norm.running_mean.add_(1)
+    assert torch.equal(weights["norm.running_mean"], before["norm.running_mean"])

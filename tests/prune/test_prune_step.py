@@ -128,6 +128,16 @@ def test_families_with_depthwise_and_shuffled_channels_reach_their_target(name):
     assert share == pytest.approx(0.6, abs=0.02)
 
 
+@pytest.mark.parametrize("settings", [{}, {"criterion": "activation"}, {"reconstruct": True}])
+def test_pruning_leaves_the_checkpoint_it_was_given_as_it_was(settings):
+    given = checkpoint()
+    before = {name: tensor.clone() for name, tensor in given.weights.items()}
+    pruned = Prune(channel_ratio=0.5, images=16, **settings)(given, resources(Noise(16)))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in given.weights.items())
+    if "reconstruct" not in settings:
+        assert not torch.equal(pruned.weights["bn1.running_mean"], before["bn1.running_mean"]), "recalibrated"
+
+
 def test_channel_ratio_is_the_share_removed():
     pruned = Prune(channel_ratio=0.5, criterion="random", allocation="global", round_to=1, recalibrate=False)(
         checkpoint()
