@@ -5,8 +5,8 @@
 
 `train` does the rows of a table that FOLDER does not hold yet, and after a kill goes on where it was; `--rows`
 takes some of them, so that two processes can share a table. `record` measures the files of all rows that are
-done in one interleaved run, on a quiet machine, and writes `reports/TABLE.json` and `.md`. Settings are fixed
-beforehand, the last epoch counts, and the test images are looked at once, by the file in ONNX Runtime.
+done in one interleaved run, on a quiet machine, and writes `reports/TABLE.json` and `.md`; a row recorded before
+that FOLDER no longer holds stays as it was. Settings are fixed beforehand, the last epoch counts, and the test images are looked at once, by the file in ONNX Runtime.
 """
 
 import argparse
@@ -214,18 +214,24 @@ def deployed(path: Path, asked: argparse.Namespace, data: Data) -> float:
 
 
 def record(table: str, rows: list[tuple[Row, Path]], asked: argparse.Namespace, data: Data) -> None:
-    """Time each row's files against the network it came from, and write the table."""
-    found, dense = [], {}
+    """Time each row's files against the network it came from, and write the table with what it held before."""
+    path = ROOT / "reports" / f"{table}.json"
+    before = json.loads(path.read_text()) if path.exists() else {"rows": [], "dense": {}}
+    now = document.plain(environment(1))
+    dense, found = (
+        before["dense"],
+        {(row["network"], row["label"]): {"environment": before["environment"]} | row for row in before["rows"]},
+    )
     for network in dict.fromkeys(row.network for row, _ in rows):
-        path = asked.keep / f"{network}.onnx"
-        if not path.exists():
-            export(Fold()(start(network, asked, data)), path)
-        dense[network] = {"top1": deployed(path, asked, data), "bytes": path.stat().st_size}
+        source = asked.keep / f"{network}.onnx"
+        if not source.exists():
+            export(Fold()(start(network, asked, data)), source)
+        dense[network] = {"top1": deployed(source, asked, data), "bytes": source.stat().st_size}
         own = [folder for row, folder in rows if row.network == network]
         for folder in own:
             _for_openvino(folder, data)
         ratios = {
-            runtime: _ratios(path, [folder / f"{name}.onnx" for folder in own for name in names], runtime)
+            runtime: _ratios(source, [folder / f"{name}.onnx" for folder in own for name in names], runtime)
             for runtime, names in TIMED.items()
         }
         for folder in own:
@@ -235,11 +241,12 @@ def record(table: str, rows: list[tuple[Row, Path]], asked: argparse.Namespace, 
                 for runtime, names in TIMED.items()
             }
             each["bytes"] = {name: (folder / f"{name}.onnx").stat().st_size for name in PRECISIONS}
-            found.append(each)
-    made = {"title": TITLES[table], "dense": dense, "rows": found, "environment": document.plain(environment(1))}
-    storage.write_text(ROOT / "reports" / f"{table}.json", json.dumps(made, indent=1) + "\n")
-    storage.write_text(ROOT / "reports" / f"{table}.md", markdown(made))
-    print((ROOT / "reports" / f"{table}.md").read_text())
+            found[network, each["label"]] = each | {"environment": now}
+    ordered = [found[key] for row in TABLES[table]() if (key := (row.network, row.label)) in found]
+    made = {"title": TITLES[table], "dense": dense, "rows": ordered, "environment": now}
+    storage.write_text(path, json.dumps(made, indent=1) + "\n")
+    storage.write_text(path.with_suffix(".md"), markdown(made))
+    print(markdown(made))
 
 
 def _for_openvino(folder: Path, data: Data) -> None:
@@ -269,7 +276,7 @@ def markdown(made: dict[str, Any]) -> str:
         "",
         f"On {made['environment']['cpu']}; made by `benchmarks/trainings.py`. Top-1 in per cent of all 10,000 test images, by the",
         "exported file in ONNX Runtime; `before` is the pruned network before any training. Times are of batch 64 on",
-        "one thread, as a share of the dense network's in FP32 in the same runtime, all files taking turns, with 95 % intervals;",
+        "one thread, as a share of the dense network's in FP32 in the same runtime, taking turns with it, with 95 % intervals;",
         "ORT is ONNX Runtime, OV OpenVINO, whose INT8 file is one quantized for it. Sizes are of the files for ONNX Runtime.",
         "",
         "| | | MACs left | zeros | before | FP32 | INT8 | lost in INT8 | ORT, FP32 | ORT, INT8 | OV, FP32 | OV, INT8 | INT8 file | of dense FP32 | training |",
