@@ -47,7 +47,8 @@ class Plan:
 
     `batch` is what one process takes at a step, in `accumulate` pieces. `factor` maps a step to a factor of
     each learning rate. `autocast` is a torch type to compute in, or None for FP32. `reduce` is called when a
-    step's gradients are complete, before `clip` sees them: processes average them there. With `patience`,
+    step's gradients are complete, before `clip` sees them: processes average them there. `memory_format` is how
+    images lie in memory, which the network's activations follow. With `patience`,
     training stops after that many epochs in which the validation score, as `judge` makes it of the scores so
     far, did not rise by more than `improvement`.
     """
@@ -59,6 +60,7 @@ class Plan:
     preprocessing: Preprocessing
     objective: Objective
     factor: Callable[[int], float]
+    memory_format: torch.memory_format = torch.channels_last
     transforms: Sequence[Transform] = ()
     mix: Mix | None = None
     teacher: nn.Module | None = None
@@ -204,7 +206,7 @@ def _step(
     images = normalise(images, plan.preprocessing)
     if plan.mix:
         images, targets = plan.mix(images, labels, chance)
-    images = images.to(plan.device, memory_format=torch.channels_last)
+    images = images.to(plan.device, memory_format=plan.memory_format)
     targets = targets.to(plan.device)
     total, right = 0.0, 0.0
     for piece, wanted in zip(images.chunk(plan.accumulate), targets.chunk(plan.accumulate), strict=True):
