@@ -86,6 +86,7 @@ def export(
         images_for(source, data, data_folder, calibration) if data and precision == "fp16" else None,
     )
     human = f"export: wrote {output_file} ({artifact.network}, {artifact.precision}, {artifact.size_bytes:,} bytes)"
+    human = "\n".join([human, *(f"  left in FP32: {each.layer} ({each.reason})" for each in artifact.kept)])
     output.result({"output": str(output_file), **document.plain(artifact)}, human, as_json)
 
 

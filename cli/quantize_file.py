@@ -13,7 +13,7 @@ from . import options, output
 if TYPE_CHECKING:
     from compress.quantize.onnx_static import QuantizedFile
 
-TAKEN = ("checkpoint", "output_file", "data", "data_folder", "calibration", "seed", "threads", "as_json")
+TAKEN = ("checkpoint", "output_file", "data", "data_folder", "calibration", "threads", "as_json")
 """Options of the command that mean something for a file, besides the settings in `SETTINGS`."""
 SETTINGS = ("target", "images", "batch", "exclude")
 

@@ -91,6 +91,11 @@ def _command(name: str) -> click.Command:
                 f"{'--distillation 0.9' if name == 'train' else '--epochs and --training distillation=0.9'}, or leave it out."
             )
         options.refuse_overwriting(output_file, checkpoint)
+        if not find_rate and runtime_of(output_file) != "torch":
+            raise UsageError(
+                f"{output_file} is named as an artifact, and {name} writes a checkpoint: give -o {output_file.stem}.safetensors, and "
+                "make an artifact of that with compress export."
+            )
         with output.progress(as_json) as progress:
             source = files.load(checkpoint)
             resources = gather(

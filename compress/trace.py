@@ -7,14 +7,20 @@ never stored: `torch.export.load` can run code.
 import contextlib
 import io
 import logging
+import re
+import traceback
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from compress.errors import CompressError
+
+NOT_OWN = (Path(torch.__file__).parent, Path(__file__).parent, Path(contextlib.__file__).parent)
+"""Where code lies that is not the user's: torch, compress, Python itself."""
 
 
 def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> fx.GraphModule:
@@ -32,8 +38,9 @@ def follow(network: nn.Module, input_shape: tuple[int, int, int]) -> torch.expor
         with _hushed():
             return torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     except Exception as error:  # torch.export raises errors of many unrelated types for code it cannot follow
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         raise CompressError(
-            f"torch.export cannot follow this network{_place(error)}: {str(error).strip().splitlines()[0]}. "
+            f"torch.export cannot follow this network{_place(error)}: {said}. "
             "Data-dependent `if`s and loops, and shapes computed from values, have to be written without them."
         ) from error
 
@@ -64,11 +71,11 @@ def module_of(node: Any) -> str:
 
 def _place(error: BaseException) -> str:
     """Where in the user's own code the exporter stopped, as " at FILE:LINE", or ""."""
-    import re
-
-    found = re.findall(r'File "([^"]+)", line (\d+)', str(error))
-    own = [(file, line) for file, line in found if "/torch/" not in file]
-    if not own:
-        return ""
-    file, line = own[-1]
-    return f" at {file.rpartition('/')[2]}:{line}"
+    named = [(Path(file), line) for file, line in re.findall(r'File "([^"]+)", line (\d+)', str(error))]
+    passed = [(Path(frame.filename), str(frame.lineno)) for frame in traceback.extract_tb(error.__traceback__)]
+    for frames in (named, passed):
+        own = [(file, line) for file, line in frames if not any(file.is_relative_to(folder) for folder in NOT_OWN)]
+        if own:
+            file, line = own[-1]
+            return f" at {file.name}:{line}"
+    return ""

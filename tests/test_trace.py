@@ -33,6 +33,18 @@ def test_control_flow_on_values_is_refused_with_the_line_and_nothing_else(capfd)
     assert capfd.readouterr() == ("", "")
 
 
+class Insistent(nn.Module):
+    """Raises without a word."""
+
+    def forward(self, x):
+        raise AssertionError
+
+
+def test_an_error_of_the_users_code_is_told_with_its_line_and_without_words_of_its_own():
+    with pytest.raises(CompressError, match=r"cannot follow this network at test_trace.py:\d+: AssertionError\. Data"):
+        trace(Insistent(), (3, 8, 8))
+
+
 def test_a_network_that_does_not_take_the_images_is_refused():
     with pytest.raises(CompressError, match="cannot follow this network"):
         trace(nn.Sequential(nn.Conv2d(4, 4, 3)), (3, 8, 8))

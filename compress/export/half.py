@@ -128,7 +128,7 @@ def _reason(node: ir.Node, model: ir.Model, to: ir.DataType, peaks: Mapping[str,
         return f"{node.op_type} has no form that computes in {to.name.lower()}"
     name = max(names, key=lambda name: peaks.get(name, 0.0))
     if peaks.get(name, 0.0) * MARGIN > LARGEST:
-        return f"{name} reaches {peaks[name]:.3g} on the calibration images, and FP16 ends at {LARGEST:.0f}"
+        return f"{name} reaches {peaks[name]:.3g}, within a factor of {MARGIN:g} of where FP16 ends ({LARGEST:.0f}), or beyond"
     return None
 
 

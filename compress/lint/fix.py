@@ -17,7 +17,7 @@ from onnx_ir.passes import common
 from compress.errors import CompressError
 from compress.export import onnx_file
 from compress.lint.finding import Finding
-from compress.lint.graph import DEQUANTIZE, quantizers, read, users
+from compress.lint.graph import DEQUANTIZE, EIGHT_BITS, quantizers, read, users
 from compress.lint.repairs import REPAIRS, ROUNDS
 from compress.lint.rules import lint
 from compress.quantize.target import Target
@@ -103,11 +103,11 @@ def _unrounded(content: bytes) -> bytes:
     """The graph without the Q/DQ of its activations; those whose range starts at zero stand for a ReLU too, and cut."""
     model = read(content)
     for node, found in tuple(quantizers(model)):
-        readers, ends = users(node.outputs[0]), np.iinfo(found.dtype)
-        if found.scale.size > 1 or any(reader.op_type != DEQUANTIZE for reader in readers):
+        readers, ends = users(node.outputs[0]), EIGHT_BITS.get(found.dtype)
+        if ends is None or found.scale.size > 1 or any(reader.op_type != DEQUANTIZE for reader in readers):
             continue
-        lowest = 0 if found.zero_point[0] == ends.min else -np.inf
-        highest = (ends.max - ends.min) * found.scale[0] if lowest == 0 else np.inf
+        lowest = 0 if found.zero_point[0] == ends[0] else -np.inf
+        highest = (ends[1] - ends[0]) * found.scale[0] if lowest == 0 else np.inf
         limits = [
             ir.val(f"{node.outputs[0].name}/{each}", const_value=ir.tensor(np.float32(each)))
             for each in (lowest, highest)

@@ -40,6 +40,8 @@ KINDS: dict[str, Kind] = {
 }
 """What a target calls each ONNX operator."""
 
+EIGHT_BITS = {"int8": (-128, 127), "uint8": (0, 255)}
+"""The least and the highest of the integers that rules about ranges know."""
 MULTIPLIES = ("conv", "linear")
 ENDS = ("Relu", "Clip")
 """Activations that a runtime computes as part of rounding to integers, by cutting the range off."""

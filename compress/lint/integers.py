@@ -7,7 +7,19 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from compress.lint.finding import Cost, Finding
-from compress.lint.graph import ENDS, Grid, activation, constant, grid, layers, quantizers, real, title, weight
+from compress.lint.graph import (
+    EIGHT_BITS,
+    ENDS,
+    Grid,
+    activation,
+    constant,
+    grid,
+    layers,
+    quantizers,
+    real,
+    title,
+    weight,
+)
 from compress.quantize.target import Integers, Target
 
 HIGHEST = 2**31 - 1
@@ -82,14 +94,14 @@ def half_used(model: ir.Model, target: Target) -> Iterator[tuple[ir.Node, Grid, 
     A symmetric target leaves half of them over by its own nature.
     """
     for node, found in quantizers(model):
-        cut = _cut(node.inputs[0])
-        if cut is None or found.scale.size > 1 or target.activations.symmetric:
+        cut, ends = _cut(node.inputs[0]), EIGHT_BITS.get(found.dtype)
+        if cut is None or ends is None or found.scale.size > 1 or target.activations.symmetric:
             continue
-        ends, scale, zero = np.iinfo(found.dtype), float(found.scale[0]), int(found.zero_point[0])
+        scale, zero = float(found.scale[0]), int(found.zero_point[0])
         # Zero itself has to stay an integer, so a range never ends before it.
-        low = max(ends.min, round(max(min(cut[0], 0.0) / scale, -FAR)) + zero)
-        high = min(ends.max, round(min(max(cut[1], 0.0) / scale, FAR)) + zero)
-        spare = low - ends.min + ends.max - high
+        low = max(ends[0], round(max(min(cut[0], 0.0) / scale, -FAR)) + zero)
+        high = min(ends[1], round(min(max(cut[1], 0.0) / scale, FAR)) + zero)
+        spare = low - ends[0] + ends[1] - high
         if spare and high > low:
             yield node, found, spare, ((low - zero) * scale, (high - zero) * scale)
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import onnx_ir as ir
 
 from compress.lint.finding import Finding
 from compress.lint.graph import (
     DEQUANTIZE,
+    EIGHT_BITS,
     ENDS,
     MULTIPLIES,
     QUANTIZE,
@@ -124,9 +124,9 @@ def rounded_early(model: ir.Model, target: Target) -> Iterator[tuple[ir.Node, ir
         last = following[0] if len(following) == 1 and following[0].op_type in ENDS else None
         after = rounded(end(last)) if last is not None else None
         own = grid(after) if after is not None else None
-        if kind(producer) not in target.computed or last is None or own is None:
+        if kind(producer) not in target.computed or last is None or own is None or own.dtype not in EIGHT_BITS:
             continue
-        if target.activations.symmetric or (own.zero_point == np.iinfo(own.dtype).min).all():
+        if target.activations.symmetric or (own.zero_point == EIGHT_BITS[own.dtype][0]).all():
             yield node, last
 
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnxscript.rewriter.rules.common import fuse_batchnorm_into_conv_rule
 
-from compress.lint.graph import DEQUANTIZE, activation, layers, quantizers, real, users, weight
+from compress.lint.graph import DEQUANTIZE, EIGHT_BITS, activation, layers, quantizers, real, users, weight
 from compress.lint.integers import CENTRE, HIGHEST, half_used, movable, own_scale, real_bias, sum_scale
 from compress.lint.placement import rescaled, rounded_branches, rounded_early
 from compress.quantize.target import Target
@@ -38,9 +38,9 @@ def use_range(model: ir.Model, target: Target) -> int:
     """
     found = [each for each in half_used(model, target) if _plain(each[0])]
     for node, held, _, (low, high) in found:
-        ends = np.iinfo(held.dtype)
-        scale = (max(high, 0.0) - min(low, 0.0)) / (ends.max - ends.min)
-        zero = ends.min - round(min(low, 0.0) / scale)
+        least, highest = EIGHT_BITS[held.dtype]
+        scale = (max(high, 0.0) - min(low, 0.0)) / (highest - least)
+        zero = least - round(min(low, 0.0) / scale)
         for place, name, number in ((1, "scale", np.float32(scale)), (2, "zero_point", np.array(zero, held.dtype))):
             numbers = np.asarray(number).reshape(held.shape)
             _regrid(model, node, _store(model, f"{node.outputs[0].name}/{name}", numbers), place)

@@ -77,13 +77,14 @@ def _own(call: fx.Node) -> bool:
 
 def _even(network: nn.Module, pair: Pair) -> bool:
     """Even out one pair, in place; returns whether that still changed anything."""
-    makes, reads = (network.get_parameter(name) for name in (pair.first, pair.second))
+    held = network.state_dict()  # a weight may be a buffer
+    makes, reads = held[pair.first], held[pair.second]
     groups = len(makes) // reads.shape[1]
     by_channel = reads.reshape(groups, -1, *reads.shape[1:]).transpose(1, 2).flatten(0, 1).flatten(1)
     made, read = makes.flatten(1).abs().amax(1), by_channel.abs().amax(1)
     factor = torch.where((made > 0) & (read > 0), (made / read).sqrt(), 1.0)
     makes.div_(factor.reshape(-1, 1, 1, 1))
     if pair.bias is not None:
-        network.get_parameter(pair.bias).div_(factor)
+        held[pair.bias].div_(factor)
     reads.view(groups, -1, *reads.shape[1:]).mul_(factor.reshape(groups, 1, -1, 1, 1))
     return bool((factor - 1).abs().max() > SETTLED)

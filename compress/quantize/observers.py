@@ -19,19 +19,21 @@ from compress.quantize.histogram import Counted, entropy, least_squares, percent
 from compress.quantize.sequence import BIAS, KINDS, arguments, attribute, calls
 from compress.quantize.target import Integers, WeightScales
 
+SMALLEST = 2.0**-40
+"""The least scale there is, so that none is zero; where torchao's own, 2^-23, is the least, small activations are lost."""
 OBSERVERS: dict[str, Any] = {
-    "min-max": MinMaxObserver,
-    "moving-average": MovingAverageMinMaxObserver.with_args(averaging_constant=0.1),
-    "percentile": Counted.with_args(choose=percentile),
-    "mse": Counted.with_args(choose=least_squares),
-    "entropy": Counted.with_args(choose=entropy),
+    "min-max": MinMaxObserver.with_args(eps=SMALLEST),
+    "moving-average": MovingAverageMinMaxObserver.with_args(averaging_constant=0.1, eps=SMALLEST),
+    "percentile": Counted.with_args(choose=percentile, eps=SMALLEST),
+    "mse": Counted.with_args(choose=least_squares, eps=SMALLEST),
+    "entropy": Counted.with_args(choose=entropy, eps=SMALLEST),
 }
 """How the range of an activation is chosen. Each keeps as much for ten images as for ten thousand."""
 
 
 def observer(name: str, share: float = 99.99) -> Any:
     """The observer of that name; `share` is the per cent of the values that `percentile` keeps."""
-    return Counted.with_args(choose=percentile, share=share) if name == "percentile" else OBSERVERS[name]
+    return Counted.with_args(choose=percentile, share=share, eps=SMALLEST) if name == "percentile" else OBSERVERS[name]
 
 
 class PerChannelAlike(PerChannelMinMaxObserver):  # type: ignore[misc]  # torchao has no types
@@ -44,7 +46,10 @@ class PerChannelAlike(PerChannelMinMaxObserver):  # type: ignore[misc]  # torcha
         return found
 
 
-WEIGHTS: dict[WeightScales, Any] = {"channel": PerChannelMinMaxObserver, "tensor": PerChannelAlike}
+WEIGHTS: dict[WeightScales, Any] = {
+    "channel": PerChannelMinMaxObserver.with_args(eps=SMALLEST),
+    "tensor": PerChannelAlike.with_args(eps=SMALLEST),
+}
 """How the scales of a weight are chosen."""
 
 

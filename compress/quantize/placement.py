@@ -5,10 +5,11 @@ end of what a runtime computes in the same kernel: after the ReLU, not before it
 elements hands on the integers it is given, on the same scale, so that nothing is rounded twice.
 """
 
+import math
 import operator
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import fx
@@ -46,6 +47,8 @@ MULTIPLIES = {
 }
 """Multiply-accumulates that no target here is given as integers."""
 ANNOTATION = "quantization_annotation"
+SYMBOLS = (torch.SymInt, torch.SymFloat, torch.SymBool)
+"""Numbers that are known only while the network runs."""
 
 
 class Placement(Quantizer):  # type: ignore[misc]  # torchao has no types
@@ -94,6 +97,8 @@ class Placement(Quantizer):  # type: ignore[misc]  # torchao has no types
     def _carried(self, call: fx.Node) -> None:
         """Let a call hand on integers, if it is given any; all it reads and writes shares one scale."""
         sources = _tensors(call)
+        if KINDS.get(call.target) == "pad" and not all(map(math.isfinite, filter(_is_number, arguments(call)))):
+            return  # padded with infinity, as before a max pool: no integer stands for that
         if not any(ANNOTATION in source.meta and source.meta[ANNOTATION].output_qspec for source in sources):
             return
         annotation = _annotation(call)
@@ -143,7 +148,7 @@ def reason(call: fx.Node, target: Target, left: Mapping[str, str] = MappingProxy
             return "its weight is used elsewhere too"
         if (name := module_of(weight)) in left:
             return left[name]
-    elif any(not isinstance(value, fx.Node) or value.op == "get_attr" for value in parts[: _operands(kind)]):
+    elif any(constant(value) for value in parts[: _operands(kind)]):
         return "one side of it is a constant"
     if not _is_float(call):
         return "it does not compute on numbers of 32 bits"
@@ -160,9 +165,17 @@ def _is_float(node: fx.Node) -> bool:
 
 
 def _tensors(call: fx.Node) -> list[fx.Node]:
-    """The different tensors a call reads that were computed before it."""
-    values = (value for value in arguments(call) if isinstance(value, fx.Node) and value.op != "get_attr")
-    return list(dict.fromkeys(value for value in values if not isinstance(value.meta.get("val"), torch.SymInt)))
+    """The different tensors a call reads that were computed before it, from the images."""
+    return list(dict.fromkeys(value for value in arguments(call) if not constant(value)))
+
+
+def constant(value: object) -> bool:
+    """Whether an argument is no tensor, or one that no image changes: stored, or computed from what is stored."""
+    if not isinstance(value, fx.Node) or isinstance(value.meta.get("val"), SYMBOLS):
+        return True
+    if value.op == "get_attr":
+        return True
+    return value.op == "call_function" and bool(value.all_input_nodes) and all(map(constant, value.all_input_nodes))
 
 
 def _positive(node: fx.Node) -> bool:
@@ -193,6 +206,10 @@ def _answers(sequence: Iterable[fx.Node]) -> set[fx.Node]:
             if user.op == "output" or (passes and user in found):
                 found.add(call)
     return found
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float))
 
 
 def _annotation(call: fx.Node) -> Any:

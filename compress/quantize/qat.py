@@ -20,7 +20,7 @@ from compress.quantize.ptq import finish, held
 from compress.quantize.qat_graph import ROUNDINGS, around, folded_calls, insert, scheme_of
 from compress.quantize.qat_rounding import Rounding, roundings
 from compress.quantize.sequence import operators, trace
-from compress.quantize.step import distance
+from compress.quantize.step import distance, require_integers
 from compress.train.loop import copy as state_of
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def convert(checkpoint: Checkpoint, resources: Resources) -> Change:
     )
     traced = trace(build(floating, resources.user), checkpoint.architecture.input_shape)
     result = finish(_with_ranges(traced, trained, prepared), traced, scheme_of(prepared))
+    require_integers(result)
     after = held(floating, result)
     images = torch.randn(CHECKED, *checkpoint.architecture.input_shape, generator=torch.Generator().manual_seed(0))
     apart = distance(images, trained, result.reference, build(after, resources.user))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 from torchao.quantization.pt2e.observer import UniformQuantizationObserverBase
 
-from compress.quantize.observers import specification
+from compress.quantize.observers import SMALLEST, specification
 from compress.quantize.placement import Placement
 from compress.quantize.target import Target
 
@@ -86,8 +86,8 @@ class RoundingPlacement(Placement):
 
     def __init__(self, target: Target, learned: bool) -> None:
         self.target = target
-        self.activation = specification(target.activations, Rounding.with_args(learned=learned))
-        self.weight = specification(target.weights, PerChannelRounding.with_args(learned=learned), axis=0)
+        self.activation = specification(target.activations, Rounding.with_args(learned=learned, eps=SMALLEST))
+        self.weight = specification(target.weights, PerChannelRounding.with_args(learned=learned, eps=SMALLEST), axis=0)
 
 
 def roundings(graph_module: fx.GraphModule) -> dict[Rounding, list[fx.Node]]:

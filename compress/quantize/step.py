@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from compress.quantize.draft import Draft
+    from compress.quantize.ptq import Quantized
 
 RunName = Literal["onnxruntime-cpu", "openvino", "tensorrt"]
 TargetName = Literal[RunName, "torch"]
@@ -105,6 +106,7 @@ class Quantize(Step):
         first = draft(setting, network, left)
         made, gained, figures = self._repaired(first, checkpoint, resources)
         result = made.result
+        require_integers(result)
 
         after = held(checkpoint, result, made.network if made.network is not network else None)
         images = next(batches(data, min(count, self.batch), self.batch, labels))
@@ -172,6 +174,16 @@ def _left(network: "nn.Module", exclude: tuple[str, ...]) -> dict[str, str]:
     return {name: "it was excluded" for name in modules if name in exclude or name.startswith(inside)}
 
 
+def require_integers(result: "Quantized") -> None:
+    """Raise CompressError where no layer is held as integers, with why the first few are not."""
+    if not any(edge.tensor for edge in result.quantization.edges):
+        reasons = "; ".join(f"{refusal.layer}: {refusal.reason}" for refusal in result.refusals[:3])
+        raise CompressError(
+            f"no layer of this network would be held as integers ({reasons or 'it has no convolution or linear layer'}), so "
+            "there is nothing to quantize. Exclude fewer layers, or choose another target."
+        )
+
+
 def distance(images: "Tensor", network: "nn.Module", reference: "nn.Module", rebuilt: "nn.Module") -> float:
     """How far the quantized logits are from the float ones, as a share of their length.
 
@@ -180,7 +192,23 @@ def distance(images: "Tensor", network: "nn.Module", reference: "nn.Module", reb
     import torch
 
     with torch.no_grad():
-        exact, logits, again = network(images), reference(images), rebuilt(images)
+        exact, twice = network(images), network(images)
+        if not isinstance(exact, torch.Tensor) or exact.dim() != 2:
+            raise CompressError(
+                "the network does not turn N images into one tensor of logits (N, classes), which all measuring here needs. "
+                "Return the logits alone."
+            )
+        if not exact.isfinite().all():
+            raise CompressError(
+                "the network in float answers calibration images with NaN or infinity. Look at the images, or go back to a "
+                "checkpoint that answers them."
+            )
+        if not torch.equal(exact, twice):
+            raise CompressError(
+                "the network in float answers the same images otherwise each time: it draws random numbers in inference, as "
+                "F.dropout without `training=self.training` does. Let it draw none there."
+            )
+        logits, again = reference(images), rebuilt(images)
     if not torch.equal(logits, again):
         raise CompressError(
             "the quantized network cannot be had back from its checkpoint: the rebuilt one answers otherwise. "

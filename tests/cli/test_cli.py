@@ -104,6 +104,7 @@ def wrong_input(folder: Path, base: Path):
         "two targets": (["prune", base, "--macs", "0.5", "--channel-ratio", "0.5", *out], 2, "exactly one target"),
         "an empty folder": (["train", base, "--data", "imagefolder:empty", *out], 3, "empty"),
         "the input as output": (["fold", base, "-o", base], 2, "never overwritten"),
+        "an artifact as output": (["fold", base, "-o", "base.onnx"], 2, "give -o base.safetensors"),
         "a place that is not there": (["fold", base, "-o", "nowhere/out.safetensors"], 5, "cannot write"),
         "no data": (["train", base, *out], 2, "give --data NAME"),
         "the wrong order": (["quantize", base, "--data", "digits", *out], 3, "fold it first"),

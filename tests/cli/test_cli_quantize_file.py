@@ -35,6 +35,7 @@ def test_the_file_and_its_sidecar_are_written_and_what_they_hold_is_said(source)
     ("words", "told"),
     [
         (["--observer", "mse"], "--observer is about quantizing a checkpoint"),
+        (["--seed", "3"], "--seed is about quantizing a checkpoint"),
         (["--max-drop", "1pp"], "--max-drop is about quantizing a checkpoint"),
         (["--qat", "--epochs", "1"], r"--(qat|epochs) is about quantizing a checkpoint"),
         (["--target", "torch"], "a target other than torch"),

@@ -10,9 +10,9 @@ UINT8, INT8 = np.dtype("uint8"), np.dtype("int8")
 class Graph:
     """A graph of one input `images` (N, 3, 8, 8) that grows by nodes named after what they compute."""
 
-    def __init__(self, shape=("N", 3, 8, 8), dtype=UINT8, zero=128):
+    def __init__(self, shape=("N", 3, 8, 8), dtype=UINT8, zero=128, opset=20):
         self.nodes, self.stored, self.shape = [], [], shape
-        self.dtype, self.zero = dtype, zero
+        self.dtype, self.zero, self.opset = dtype, zero, opset
         self.random = np.random.default_rng(0)
 
     def node(self, kind, *inputs, name, **attributes):
@@ -75,6 +75,6 @@ class Graph:
             [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, [batch, *shape[1:]])],
             self.stored,
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=10)
         onnx.checker.check_model(model, full_check=True)
         return model.SerializeToString()

@@ -3,8 +3,8 @@ import sys
 
 import pytest
 import torch
-from torch import nn
 from tiny_training import task
+from torch import nn
 
 from compress.train import distributed
 from compress.train.plan import layout, prepare
