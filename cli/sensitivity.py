@@ -6,6 +6,8 @@ from typing import Literal
 import click
 import rich_click
 
+from compress.errors import UsageError
+
 from . import options, output
 from .resources import gather
 
@@ -68,6 +70,8 @@ def sensitivity(
 
     path = output_file or beside(checkpoint, structure)
     options.refuse_overwriting(path, checkpoint)
+    if path.suffix == ".svg":
+        raise UsageError(f"{path} is where the plot goes, beside what was measured. Give -o {path.stem}.json.")
     with output.progress(as_json) as progress:
         source = files.load(checkpoint)
         resources = gather(

@@ -88,7 +88,7 @@ class Checkpoint:
         for name in sorted(self.weights):
             tensor = self.weights[name].detach().cpu().contiguous()
             digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
         return "sha256:" + digest.hexdigest()
 
     @property
@@ -104,9 +104,20 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     from safetensors.torch import save as serialize
 
     description = Description(checkpoint.architecture, checkpoint.dataset, checkpoint.trained_on, checkpoint.history)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
+    tensors = apart({name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()})
     text = document.dumps(KIND, _oldest(checkpoint.architecture), description)
     storage.write_bytes(path, serialize(tensors, metadata={SLOT: text}))
+
+
+def apart(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """The same tensors, of which no two lie in the same memory: safetensors has no word for a shared one."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return found
 
 
 def _oldest(architecture: Architecture) -> int:

@@ -8,6 +8,7 @@ import contextlib
 import io
 import logging
 import re
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from torch import fx, nn
 
 from compress.errors import CompressError
 
-NOT_OWN = (Path(torch.__file__).parent, Path(__file__).parent, Path(contextlib.__file__).parent)
+NOT_OWN = (Path(torch.__file__).parent, Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
 """Where code lies that is not the user's: torch, compress, Python itself."""
 
 

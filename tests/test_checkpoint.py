@@ -158,3 +158,13 @@ def test_the_document_is_json_in_one_metadata_slot(tmp_path):
     assert json.loads(header["__metadata__"]["compress"])["history"][0]["refusals"] == [
         {"layer": "fc", "reason": "the classifier"}
     ]
+
+
+def test_tensors_that_share_memory_are_written_each_for_itself(tmp_path):
+    tensor = torch.arange(6.0)
+    given = small({"a": tensor, "b": tensor, "c": tensor[2:]})
+    files.save(given, tmp_path / "tied.safetensors")
+    found = files.load(tmp_path / "tied.safetensors").weights
+    assert {name: each.tolist() for name, each in found.items()} == {
+        name: each.tolist() for name, each in given.weights.items()
+    }

@@ -36,9 +36,15 @@ def uniform(scores: Scores, ratio: float) -> dict[Group, float]:
 def overall(scores: Scores, ratio: float) -> dict[Group, float]:
     """The lowest scores of all groups together, each group's measured by their mean."""
     relative = {group: own / own.mean().clamp_min(torch.finfo(own.dtype).tiny) for group, own in scores.items()}
-    ordered = torch.cat(list(relative.values())).sort().values
-    bar = ordered[min(int(ratio * len(ordered)), len(ordered) - 1)]
-    return {group: float((own < bar).sum()) for group, own in relative.items()}
+    return lowest_share(relative, ratio)
+
+
+def lowest_share(scores: Scores, ratio: float) -> dict[Group, float]:
+    """How many of each group's channels are among the lowest share `ratio` of all; of equal ones, those that come first."""
+    owners = torch.repeat_interleave(torch.tensor([len(own) for own in scores.values()]))
+    order = torch.cat(list(scores.values())).argsort(stable=True)
+    counts = owners[order[: int(ratio * len(order))]].bincount(minlength=len(scores))
+    return dict(zip(scores, map(float, counts), strict=True))
 
 
 ALLOCATIONS: dict[str, Allocation] = {"uniform": uniform, "global": overall}

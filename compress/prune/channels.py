@@ -103,7 +103,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         images = images.clone()
         self._labels[images] = self._constant("they are the network's inputs").expand(images.shape)
         with torch.no_grad(), self._hooks(), self:
-            answers = _tensors(network(images))
+            answers = tensors(network(images))
         self.fix([self._of(answer) for answer in answers], "they are the network's answers")
 
     def fix(self, labels: Iterable[Tensor], reason: str) -> Tensor:
@@ -130,11 +130,11 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = call(*args, **(kwargs or {}))
         if not self._inside:
             names = (place.name for place in call._schema.arguments)
-            self._note(call, dict(zip(names, args, strict=False)) | (kwargs or {}), _tensors(result))
+            self._note(call, dict(zip(names, args, strict=False)) | (kwargs or {}), tensors(result))
         return result
 
     def _note(self, call: Any, arguments: dict[str, Any], results: list[Tensor]) -> None:
-        name, sources = call.overloadpacket.__name__, _tensors(arguments)
+        name, sources = call.overloadpacket.__name__, tensors(arguments)
         read = [self._labels[source] for source in sources if source in self._labels]
         if not read or not results or name in SHAPES:
             return
@@ -154,7 +154,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if name in PARTS and sources[0].shape != shape and varies(first, arguments.get("dim", 0)):
                 return None
             shadows = tree_map_only(Tensor, lambda source: self._of(source).contiguous(), arguments)
-            moved = [lean(labels) for labels in _tensors(call(**shadows))]
+            moved = [lean(labels) for labels in tensors(call(**shadows))]
             return None if name in VIEWS and axes(moved[0]) > axes(first) else moved
         if torch.Tag.pointwise in call.tags or name in POINTWISE:
             return self._combined(sources, shape)
@@ -190,7 +190,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _enter(self, name: str, layer: nn.Module, args: Any, kwargs: Any) -> None:
         self._inside += 1
-        labels = self._of(_tensors((args, kwargs))[0])
+        labels = self._of(tensors((args, kwargs))[0])
         axis = axis_of(layer, labels)
         if any(varies(labels, other) for other in range(labels.dim()) if other != axis):
             labels = self.fix([labels], f"{name} reads channels and positions mixed").expand(labels.shape)
@@ -241,7 +241,8 @@ def _aside(hook: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
-def _tensors(values: Any) -> list[Tensor]:
+def tensors(values: Any) -> list[Tensor]:
+    """Every tensor in nested arguments or answers, in their order."""
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -13,7 +14,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from compress.errors import Refusal, unknown
 from compress.pipeline import Resources
 from compress.prune.calibration import batches
-from compress.prune.channels import axis_of
+from compress.prune.channels import axis_of, tensors
 from compress.prune.gradients import gradients, labelled
 from compress.prune.groups import Group
 from compress.prune.narrow import layout_of, per_channel
@@ -91,14 +92,15 @@ def activation(network: nn.Module, groups: Sequence[Group], resources: Resources
     sums: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
 
-    def note(name: str, layer: nn.Module, given: tuple[Tensor, ...]) -> None:
-        channels = given[0].detach().abs().movedim(axis_of(layer, given[0]), 0).flatten(1)
+    def note(name: str, layer: nn.Module, *given: Any) -> None:
+        heard = tensors(given)[0]
+        channels = heard.detach().abs().movedim(axis_of(layer, heard), 0).flatten(1)
         sums[name] = sums.get(name, torch.zeros(len(channels))) + channels.double().sum(1).cpu()
         calls[name] += channels.shape[1]
 
     with ExitStack() as stack:
         for name, layer in readers.items():
-            stack.callback(layer.register_forward_pre_hook(partial(note, name)).remove)
+            stack.callback(layer.register_forward_pre_hook(partial(note, name), with_kwargs=True).remove)
         for shown in batches(resources, images, "prune"):
             network(shown)
     means = {name: (total / calls[name]).float() for name, total in sums.items()}

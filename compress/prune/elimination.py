@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compress.errors import CompressError, Refusal
 from compress.progress import Progress, silent
+from compress.prune.channels import tensors
 from compress.prune.groups import Group, Member
 from compress.prune.least_squares import Elimination, Moments, Reader, eliminate
 from compress.prune.narrow import blocks_of, layout_of, per_channel, twin
@@ -73,13 +74,13 @@ def _measure(
     moments = {name: empty_moments(network.get_submodule(name)) for name in sorted(readers)}
     generator = torch.Generator().manual_seed(seed)
 
-    def note(found: Moments, layer: nn.Module, read: Any, answered: Tensor) -> None:
-        found.add(*rows(layer, read[0], answered, generator))
+    def note(found: Moments, layer: nn.Module, args: Any, kwargs: Any, answered: Tensor) -> None:
+        found.add(*rows(layer, tensors((args, kwargs))[0], answered, generator))
 
     probe = torch.empty(0)
     with ExitStack() as hooks, torch.no_grad():
         for name, found in moments.items():
-            hook = network.get_submodule(name).register_forward_hook(partial(note, found))
+            hook = network.get_submodule(name).register_forward_hook(partial(note, found), with_kwargs=True)
             hooks.callback(hook.remove)
         for images in batches:
             if not len(probe):

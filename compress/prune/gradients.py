@@ -20,15 +20,19 @@ Labelled = Iterable[tuple[Tensor, Tensor]]
 def gradients(network: nn.Module, parameters: Sequence[Tensor], labelled: Labelled) -> Iterator[tuple[Tensor, ...]]:
     """The gradients of each batch's cross-entropy by some parameters, zeros where it does not depend on one.
 
-    Computed in inference mode; the network is left in the mode it was.
+    Computed in inference mode; the network is left in the mode it was, and parameters that were frozen stay so.
     """
-    training = network.training
+    training, frozen = network.training, [each for each in parameters if not each.requires_grad]
     network.eval()
+    for each in frozen:
+        each.requires_grad_(True)
     for images, labels in labelled:
         place = parameters[0].device
         with torch.enable_grad():
             loss = functional.cross_entropy(network(images.to(place)), labels.to(place))
         yield torch.autograd.grad(loss, parameters, materialize_grads=True)
+    for each in frozen:
+        each.requires_grad_(False)
     network.train(training)
 
 

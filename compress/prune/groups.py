@@ -218,7 +218,7 @@ def trial(network: nn.Module, generator: torch.Generator) -> nn.Module:
 
 def _fan_in(parameter: Tensor) -> int:
     """How many weights make one output, as the nearest power of four; 0 for what is one number for a channel."""
-    return 4 ** round(math.log(parameter[0].numel(), 4)) if parameter.dim() > 1 else 0
+    return 4 ** round(math.log(max(parameter[0].numel(), 1), 4)) if parameter.dim() > 1 else 0
 
 
 def _spread(numbers: Tensor, fan_in: int, count: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from compress.errors import Refusal
 from compress.pipeline import Resources
-from compress.prune.allocation import Cost, Scores
+from compress.prune.allocation import Cost, Scores, lowest_share
 from compress.prune.calibration import batches
 from compress.prune.elimination import elimination_scores
 from compress.prune.groups import Group
@@ -29,9 +29,7 @@ def rank(
 
 def cheapest(scores: Scores, ratio: float) -> dict[Group, float]:
     """An allocation: the lowest scores of all groups together, as they are; what is worth infinitely much stays."""
-    ordered = torch.cat([own[own.isfinite()] for own in scores.values()]).sort().values
-    bar = ordered[min(int(ratio * len(ordered)), len(ordered) - 1)]
-    return {group: float((own < bar).sum()) for group, own in scores.items()}
+    return lowest_share({group: own[own.isfinite()] for group, own in scores.items()}, ratio)
 
 
 def reconstruct(

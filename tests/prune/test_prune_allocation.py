@@ -79,7 +79,7 @@ def test_global_takes_from_the_group_whose_scores_are_low_beside_its_own_mean():
     scores = {even: torch.tensor([100.0, 101, 99, 100]), uneven: torch.tensor([1.0, 0.1, 0.1, 3])}
     assert ALLOCATIONS["global"](scores, 0.25) == {even: 0, uneven: 2}
     assert ALLOCATIONS["uniform"](scores, 0.25) == {even: 1, uneven: 1}
-    assert ALLOCATIONS["global"]({even: torch.zeros(4)}, 0.5) == {even: 0}
+    assert ALLOCATIONS["global"]({even: torch.zeros(4)}, 0.5) == {even: 2}, "of equals the first"
 
 
 def test_the_lowest_scores_go_and_the_first_of_equals():

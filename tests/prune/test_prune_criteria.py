@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 from typing import get_args
 
 import pytest
@@ -6,8 +7,12 @@ import torch
 from digits_like import resources
 from torch import Generator, nn
 
+from compress.architecture import Architecture
+from compress.checkpoint import Checkpoint
 from compress.errors import UsageError
+from compress.networks import UserNetwork
 from compress.pipeline import Resources
+from compress.prune.allocation import lowest_share
 from compress.prune.calibration import batches
 from compress.prune.criteria import CRITERIA, MEASURED, score_groups
 from compress.prune.gradients import labelled
@@ -175,3 +180,30 @@ def test_what_images_say_of_channels_decides_which_go(name):
 
 def test_where_no_group_can_go_nothing_is_asked_of_images():
     assert score_groups(spoken()[0], [], "taylor", Resources()) == ({}, ())
+
+
+def test_equal_scores_are_removed_as_far_as_was_asked_for():
+    """Network slimming makes many scales exactly zero, and none of them is below another."""
+    scores = {name: torch.tensor([0.0, 0.0, 1.0, 1.0]) for name in ("first", "second")}
+    assert lowest_share(scores, 0.25) == {"first": 2.0, "second": 0.0}
+    assert lowest_share(scores, 0.5) == {"first": 2.0, "second": 2.0}
+    assert lowest_share(scores, 1.0) == {"first": 4.0, "second": 4.0}
+
+
+@pytest.mark.parametrize("settings", [{"criterion": "taylor"}, {"criterion": "activation"}, {"reconstruct": True}])
+def test_frozen_weights_and_layers_called_by_keyword_are_no_hindrance(settings):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.linear = nn.Conv2d(1, 16, 3), nn.Conv2d(16, 16, 3), nn.Linear(16, 10)
+            self.first.weight.requires_grad_(False)
+
+        def forward(self, x):
+            x = self.second(input=self.first(input=x).relu())
+            return self.linear(input=x.relu().mean((2, 3)))
+
+    user = UserNetwork(Named, "named.py:Named", "sha256:0")
+    architecture = Architecture("user", user.name, {}, (1, 32, 32), code=user.digest)
+    given = Checkpoint(architecture, Named().state_dict())
+    pruned = Prune(channel_ratio=0.5, images=32, **settings)(given, dataclasses.replace(resources(), user=user))
+    assert pruned.weights["first.weight"].shape[0] == 8
