@@ -88,6 +88,9 @@ def narrow(network: nn.Module, widths: Mapping[str, tuple[int, int]]) -> nn.Modu
             raise CompressError(
                 f"a width is given for {name}, and a {type(layers[name]).__name__} cannot be narrowed. {ANOTHER}"
             )
+        sizes = size_of(layers[name])
+        if not (1 <= inputs <= sizes[0] and 1 <= outputs <= sizes[1]):
+            raise _misfit(name, sizes, (inputs, outputs))
         _cut(name, layers[name], torch.arange(inputs), torch.arange(outputs))
     return network
 
@@ -123,6 +126,10 @@ def _without(size: int, lost: Sequence[int]) -> Tensor:
     return kept.nonzero().flatten()
 
 
+def _misfit(name: str, sizes: tuple[int, int], left: tuple[int, int]) -> CompressError:
+    return CompressError(f"{name} has {sizes} (inputs, outputs) and cannot be narrowed to {left}. {ANOTHER}")
+
+
 def _cut(name: str, layer: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
     """Leave a layer, in place, only the `inputs` and `outputs` given as indices.
 
@@ -133,7 +140,7 @@ def _cut(name: str, layer: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
     sides, sizes, blocks = (inputs, outputs), size_of(layer), blocks_of(layer)
     left = (len(inputs), len(outputs))
     if any(not 1 <= now <= size for now, size in zip(left, sizes, strict=True)):
-        raise CompressError(f"{name} has {sizes} (inputs, outputs) and cannot be narrowed to {left}. {ANOTHER}")
+        raise _misfit(name, sizes, left)
     remaining = [now * blocks // size for now, size in zip(left, sizes, strict=True)]
     whole = all(number * size == now * blocks for number, now, size in zip(remaining, left, sizes, strict=True))
     split = blocks > 1 and not (whole and remaining[0] == remaining[1])

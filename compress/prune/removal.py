@@ -90,6 +90,12 @@ class Channels:
             )
         self._wanted = {title: (group, counts.get(group, 0)) for title, group in pool.titles.items()}
         groups, channels = pool.whole
+        scored = sum(group.channels for group in pool.scores)
+        if step.channel_ratio is not None and sum(counts.values()) < step.channel_ratio * scored - step.multiple:
+            timed = (
+                f"{step.channel_ratio:g} of the channels were asked to go, and multiples of {step.multiple} let no more",
+                *timed,
+            )
         given = step.target is not None and step.round_to is None
         computed = f"; multiples of {step.multiple} stay, which {step.target} computes anyway" * given
         self._notes = (
@@ -181,6 +187,13 @@ class Channels:
             return ALLOCATIONS[step.allocation], self._bounds
         path = beside(self._resources.source, "channels") if self._resources.source else None
         found = measure(self._checkpoint, self._resources, "channels", step.criterion, images=step.images, path=path)
+        if unmeasured := [
+            title for title, group in titles.items() if group in self._pool.scores and title not in found.parts
+        ]:
+            raise CompressError(
+                f"the sensitivity of {', '.join(unmeasured[:3])} was not measured under that name: with other layers excluded, what one "
+                "layer makes falls into other groups. Leave `exclude` out, or use another allocation."
+            )
         most, cost = found.ratios[-1], self._pool.costs.get(what, self._pool.costs["macs"])
         if step.channel_ratio is not None and step.channel_ratio > most:
             raise CompressError(

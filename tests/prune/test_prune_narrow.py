@@ -58,6 +58,8 @@ def test_the_dense_widths_change_nothing():
         ({"act": (3, 4)}, "a ReLU cannot be narrowed"),
         ({"conv": (3, 9)}, r"has \(3, 8\) \(inputs, outputs\) and cannot be narrowed to \(3, 9\)"),
         ({"conv": (3, 0)}, r"cannot be narrowed to \(3, 0\)"),
+        ({"conv": (3, -3)}, r"cannot be narrowed to \(3, -3\)"),
+        ({"conv": (3, 10**30)}, r"cannot be narrowed to \(3, 10{30}\)"),
         ({"grouped": (4, 6)}, "it loses the same channels, in whole blocks, on both sides"),
         ({"grouped": (5, 5)}, "in whole blocks"),
         ({"norm": (7, 6)}, "on both sides"),

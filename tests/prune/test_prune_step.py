@@ -144,6 +144,12 @@ def test_channel_ratio_is_the_share_removed():
     )
     removed = int(pruned.history[-1].notes[0].split()[0])
     assert removed / 336 == pytest.approx(0.5, abs=0.01)
+    assert not any("let no more" in note for note in pruned.history[-1].notes)
+
+
+def test_a_channel_ratio_that_the_multiple_does_not_reach_is_said():
+    pruned = Prune(channel_ratio=0.9, round_to=16, recalibrate=False)(checkpoint())
+    assert "0.9 of the channels were asked to go, and multiples of 16 let no more" in pruned.history[-1].notes
 
 
 def test_seeds_decide_chance_and_nothing_else_does():
