@@ -1,6 +1,7 @@
 """Removing channels: how many of each group go for a target, which ones, and the network that is left."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -88,7 +89,7 @@ class Channels:
                 f"nothing was removed: what was asked for is less than one step of {step.multiple} channels in any group. "
                 "Ask for more to go, or lower `round_to`."
             )
-        self._wanted = {title: (group, counts.get(group, 0)) for title, group in pool.titles.items()}
+        self._wanted = {key: (group, counts.get(group, 0)) for key, group in _keyed(pool.titles).items()}
         groups, channels = pool.whole
         scored = sum(group.channels for group in pool.scores)
         if step.channel_ratio is not None and sum(counts.values()) < step.channel_ratio * scored - step.multiple:
@@ -110,8 +111,8 @@ class Channels:
         """The checkpoint without the channels that are due, its batch norms measured again."""
         pool = self._pool if checkpoint is self._checkpoint else self._survey(checkpoint)
         counts: Counts = {}
-        for title, group in pool.titles.items():
-            whole, count = self._wanted.get(title, (group, 0))
+        for key, group in _keyed(pool.titles).items():
+            whole, count = self._wanted.get(key, (group, 0))
             due = self._bounds.nearest(whole, SCHEDULES[self._step.schedule](0, count, done))
             counts[group] = max(0, due - (whole.channels - group.channels))
         going = lost(lowest(pool.scores, counts))
@@ -263,6 +264,16 @@ class Channels:
             return find_blocks(self._pool.network, self._checkpoint.architecture.input_shape, self._step.exclude)[0]
         except CompressError:
             return ()
+
+
+def _keyed(titles: Mapping[str, Group]) -> dict[object, Group]:
+    """Groups by the layers that carry them: titles change when a group ends, as one that is down to a channel does.
+
+    Where several are carried by the same layers, by title all the same.
+    """
+    carriers = {title: frozenset((each.layer, each.side) for each in group.members) for title, group in titles.items()}
+    alike = Counter(carriers.values())
+    return {carriers[title] if alike[carriers[title]] == 1 else title: group for title, group in titles.items()}
 
 
 def _architecture(checkpoint: Checkpoint, narrowed: nn.Module, going: Iterable[str]) -> Architecture:

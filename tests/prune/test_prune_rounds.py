@@ -6,11 +6,15 @@ import pytest
 import torch
 from digits_like import base, resources
 from pydantic import ValidationError
+from torch import nn
 
 from compress import checkpoint as files
 from compress import storage
+from compress.architecture import Architecture
 from compress.build import build
+from compress.checkpoint import Checkpoint
 from compress.errors import CompressError
+from compress.networks import UserNetwork
 from compress.pipeline import keep
 from compress.prune import rounds
 from compress.prune.schedules import cubic
@@ -142,3 +146,28 @@ def test_the_result_is_rebuilt_from_its_file(tmp_path):
     images = torch.randn(4, 1, 32, 32)
     with torch.no_grad():
         assert torch.equal(build(files.load(tmp_path / "pruned.safetensors"))(images), build(pruned)(images))
+
+
+class Uneven(nn.Module):
+    """Two channels of the stem make one group and sixteen another; the first is none any more once it is down to one."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.few, self.many = nn.Conv2d(1, 18, 3, 2, 1), nn.Conv2d(18, 2, 1), nn.Conv2d(18, 16, 1)
+        self.linear = nn.Linear(18, 10)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        return self.linear((x + torch.cat([self.few(x), self.many(x)], 1)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cubic"])
+def test_rounds_end_where_one_shot_does_also_where_a_group_ends_on_the_way(schedule):
+    user = UserNetwork(Uneven, "uneven.py:Uneven", "sha256:0")
+    architecture = Architecture("user", user.name, {}, (1, 32, 32), code=user.digest)
+    given, own = Checkpoint(architecture, Uneven().state_dict()), dataclasses.replace(resources(), user=user)
+    settings = {"channel_ratio": 0.5, "round_to": 1, "recalibrate": False}
+    widths = Prune(**settings)(given, own).architecture.widths
+    assert widths["stem"][1] == 9
+    step = Prune(schedule=schedule, rounds=4, epochs=4, training=QUICK, **settings)
+    assert step(given, own).architecture.widths == widths
