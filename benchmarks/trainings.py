@@ -6,7 +6,8 @@
 `train` does the rows of a table that FOLDER does not hold yet, and after a kill goes on where it was; `--rows`
 takes some of them, so that two processes can share a table. `record` measures the files of all rows that are
 done in one interleaved run, on a quiet machine, and writes `reports/TABLE.json` and `.md`; a row recorded before
-that FOLDER no longer holds stays as it was. Settings are fixed beforehand, the last epoch counts, and the test images are looked at once, by the file in ONNX Runtime.
+that FOLDER no longer holds stays as it was. Settings are fixed beforehand, the last epoch counts, and the test
+images are looked at once, by the file in ONNX Runtime.
 """
 
 import argparse
