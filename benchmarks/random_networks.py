@@ -38,7 +38,7 @@ from compress.export import export
 from compress.fold.step import Fold
 from compress.networks import UserNetwork
 from compress.pipeline import Resources
-from compress.prune.allocation import Bounds, for_ratio, lowest, uniform
+from compress.prune.allocation import Bounds, channel_cost_of, for_cost, lowest, uniform
 from compress.prune.criteria import score_groups
 from compress.prune.groups import Group, find_groups, lost
 from compress.prune.narrow import Lost, size_of
@@ -55,6 +55,7 @@ FIRST, COUNT, CHUNK = 1_000_000, 2_000, 100
 EXPORTED = 20
 """Every so-manieth network also goes through ONNX."""
 RATIOS = (0.25, 0.5, 0.75)
+BOUNDS = Bounds(round_to=1, largest=0.9)
 LIMIT = 3600
 """Seconds after which a process with one chunk is ended."""
 REPORT = ROOT / "reports" / "random-networks"
@@ -136,6 +137,8 @@ def pruned(seed: int, folder: Path) -> dict[str, Any]:
     row["refusals"] = Counter(reason(refusal.reason) for refusal in refusals if refusal.layer in makers(network))
     if missing := unexplained(network, groups, refusals):
         return row | {"ended": f"left alone without a word: {', '.join(missing)}"}
+    cost = channel_cost_of(max(1, sum(group.channels for group in groups)))
+    ratio = min(ratio, 1 - cost({group: BOUNDS.most(group) for group in groups}))  # small groups have less to give
     base = Checkpoint(Architecture("user", "random_cnn", {}, SHAPE, code=user(seed).digest), network.state_dict())
     try:
         found = Prune(channel_ratio=ratio, round_to=1, recalibrate=False)(base, Resources(user=user(seed)))
@@ -155,7 +158,8 @@ def pruned(seed: int, folder: Path) -> dict[str, Any]:
 def chosen(network: nn.Module, groups: tuple[Group, ...], ratio: float) -> dict[str, Lost]:
     """What each layer is to lose, from the network alone."""
     scores, _ = score_groups(network, groups, "l2", Resources())
-    return lost(lowest(scores, for_ratio(uniform, scores, Bounds(1, 0.9), ratio)))
+    cost = channel_cost_of(sum(group.channels for group in groups))
+    return lost(lowest(scores, for_cost(uniform, scores, BOUNDS, 1 - ratio, cost)))
 
 
 def lawful(network: nn.Module, narrowed: nn.Module, going: dict[str, Lost], seed: int) -> str:
@@ -296,7 +300,7 @@ def markdown(made: dict[str, Any]) -> str:
         "# Random CNNs, pruned",
         "",
         f"{made['networks']} networks of `tests/prune/random_cnn.py`, seeds {made['seeds'][0]} to {made['seeds'][1]}, drawn to be hard: every block below is in",
-        f"many of them. A share of {', '.join(f'{ratio:g}' for ratio in RATIOS[:-1])} or {RATIOS[-1]:g} of the channels of each group goes by l2, without recalibration. Each is saved, loaded",
+        f"many of them. A share of {', '.join(f'{ratio:g}' for ratio in RATIOS[:-1])} or {RATIOS[-1]:g} of all channels, or what there is to give, goes by l2, without recalibration. Each is saved, loaded",
         "in a fresh process with the same logits bit for bit, and is, in float64, the dense network whose layers do not hear",
         f"the channels removed; {made['onnx']} also went through folding, ONNX and ONNX Runtime. Made by `benchmarks/random_networks.py`.",
         "",

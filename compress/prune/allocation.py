@@ -1,8 +1,7 @@
 """Allocation: how many channels each group gives, for a share of the channels or of what they cost."""
 
-import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +23,7 @@ Cost = Callable[[Mapping[Group, int]], float]
 HALVINGS = 12
 FINER = (16, 8, 4, 2, 1)
 """The multiples that are tried where a coarser one cannot reach a target."""
+CHANNELS = "channels"
 CLOSE = 0.01
 """A share of a cost counts as reached up to this much above it: channels come in multiples."""
 
@@ -71,9 +71,15 @@ class Bounds:
 
 def too_small(scores: Scores, bounds: Bounds) -> tuple[Refusal, ...]:
     """A refusal for each group that has nothing to give within `bounds`."""
-    reason = f"has {{}} channels, and a multiple of {bounds.round_to} has to stay"
+    giving = Bounds(bounds.round_to, 1.0)
     return tuple(
-        Refusal(group.name, reason.format(group.channels * group.width)) for group in scores if not bounds.most(group)
+        Refusal(
+            group.name,
+            f"has {group.channels * group.width} channels, and a multiple of {bounds.round_to} has to stay"
+            + f", of at least {1 - bounds.largest:.0%}" * bool(giving.most(group)),
+        )
+        for group in scores
+        if not bounds.most(group)
     )
 
 
@@ -101,10 +107,10 @@ def for_cost(
     """How many channels each group gives so that a share `share` of a cost stays, or up to `CLOSE` more where that is nearer.
 
     Raises CompressError where it cannot be reached, with the nearest figure and what would reach it: another
-    multiple, or what `remedy` adds. `what` the cost is of.
+    multiple, a larger share of a group, or what `remedy` adds. `what` the cost is of.
     """
-    if cost({group: bounds.most(group) for group in scores}) > share + CLOSE:
-        raise _unreachable(scores, bounds, share, cost, what, remedy())
+    if cost(for_ratio(allocation, scores, bounds, 1)) > share + CLOSE:
+        raise _unreachable(allocation, scores, bounds, share, cost, what, remedy())
     found = [_within(allocation, scores, bounds, limit, cost) for limit in (share, share + CLOSE)]
     return min(found, key=lambda counts: abs(cost(counts) - share))
 
@@ -127,6 +133,11 @@ def _within(allocation: Allocation, scores: Scores, bounds: Bounds, limit: float
         if cost(many | {group: few[group]}) <= limit:
             many[group] = few[group]
     return many
+
+
+def channel_cost_of(channels: int) -> Cost:
+    """What share of so many channels is left once each group has given some of them."""
+    return lambda counts: 1 - sum(counts.values()) / channels
 
 
 def cost_of(network: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
@@ -179,15 +190,33 @@ def _shares(sizes: Mapping[str, tuple[int, int]], counts: Mapping[Group, int]) -
     return {name: (left[0] / sizes[name][0], left[1] / sizes[name][1]) for name, left in kept.items()}
 
 
-def _unreachable(scores: Scores, bounds: Bounds, share: float, cost: Cost, what: str, remedy: str) -> CompressError:
-    least = cost({group: bounds.most(group) for group in scores})
-    finer = (Bounds(multiple, bounds.largest) for multiple in FINER if multiple < bounds.round_to)
-    reaching = (f.round_to for f in finer if cost({group: f.most(group) for group in scores}) <= share + CLOSE)
-    remedies = [f"round_to {multiple} reaches it" for multiple in itertools.islice(reaching, 1)]
-    remedies += [remedy] * bool(remedy)
-    nearest = f"ask for {math.ceil(least * 100) / 100:.2f}, or let groups lose a larger share (`largest`)"
+def _unreachable(
+    allocation: Allocation, scores: Scores, bounds: Bounds, share: float, cost: Cost, what: str, remedy: str
+) -> CompressError:
+    """What was asked for, the nearest figure there is, and the first bounds that would reach it of those a user would rather give."""
+
+    def least_within(tried: Bounds) -> float:
+        return cost(for_ratio(allocation, scores, tried, 1))
+
+    def reaching(several: Iterable[Bounds]) -> Bounds | None:
+        return next((each for each in several if least_within(each) <= share + CLOSE), None)
+
+    larger = [hundredths / 100 for hundredths in range(1, 100) if hundredths / 100 > bounds.largest]
+    remedies = [remedy] * bool(remedy)
+    if finer := reaching(Bounds(multiple, bounds.largest) for multiple in FINER if multiple < bounds.round_to):
+        remedies.insert(0, f"round_to {finer.round_to} reaches it")
+    elif deeper := reaching(Bounds(bounds.round_to, largest) for largest in larger):
+        remedies.insert(0, f"largest {deeper.largest:g} reaches it")
+    elif both := reaching(Bounds(1, largest) for largest in larger):
+        remedies.insert(0, f"round_to 1 with largest {both.largest:g} reaches it")
+    least = least_within(bounds)
+    within = f"with channels in multiples of {bounds.round_to} and at most {bounds.largest:.0%} of a group removed"
+    if what == CHANNELS:
+        said = f"a channel ratio of {1 - share:g} was asked for, and {1 - least:.3f} is the most there is {within}"
+        nearest = max(0.01, math.floor((1 - least) * 100) / 100)
+    else:
+        said = f"a share of {share:g} of the {what} was asked for, and {least:.3f} is the least there is {within}"
+        nearest = min(0.99, math.ceil(least * 100) / 100)
     return CompressError(
-        f"a share of {share:g} of the {what} was asked for, and {least:.3f} is the least there is with channels in multiples "
-        f"of {bounds.round_to} and at most {bounds.largest:.0%} of a group removed: "
-        f"{'; '.join(remedies) if remedies else f'no multiple reaches it: {nearest}'}."
+        f"{said}: {'; '.join(remedies) or f'neither other multiples nor larger shares reach it, ask for {nearest:.2f}'}."
     )

@@ -7,6 +7,7 @@ channels, counts on their number, or is not known here, fixes the labels of what
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ POINTWISE = {"hardswish", "hardswish_", "copy_", "_to_copy", "prelu", "_prelu_ke
 """Element-by-element calls that torch does not tag as such."""
 ALONG = {"_softmax", "_log_softmax", "cumsum"}
 """Calls that, like reductions, mix what lies along their `dim`."""
-SPATIAL = re.compile(r"(?:pool|upsample)\D*([123])d")
-"""Pooling and resizing treat each channel by itself; so many last dimensions are theirs."""
+SPATIAL = re.compile(r"(?:pool|upsample|reflection_pad|replication_pad)\D*([123])d")
+"""Pooling, resizing and padding treat each channel by itself; so many last dimensions are theirs."""
 SHAPES = {"new_zeros", "new_ones", "new_empty", "new_full", "zeros_like", "ones_like", "empty_like", "full_like"}
 """Calls that read nothing of their argument but its shape."""
 
@@ -76,6 +77,7 @@ def follow(network: nn.Module, images: Tensor) -> Channels:
         network.eval()
     for name in follower.outputs.keys() - inferring:
         follower.fix([follower.outputs[name]], "only training uses it")
+    follower.keep_tied(network)
     return follower.channels()
 
 
@@ -112,6 +114,21 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for read in labels:
             self._ties.append(pairs(read, fixed.expand(read.shape)))
         return fixed
+
+    def keep_tied(self, network: nn.Module) -> None:
+        """Fix the channels of tensors that belong to several modules: each would be left with one of its own."""
+        owners: dict[int, list[str]] = defaultdict(list)
+        for name, module in network.named_modules():
+            for parameter in module.parameters(recurse=False):
+                owners[id(parameter)].append(name)
+        for name, layer in self.layers.items():
+            layout = layout_of(layer)
+            assert layout is not None
+            for tensor, parameter in layer.named_parameters(recurse=False):
+                others = [other for other in owners[id(parameter)] if other != name]
+                for axis, side in zip(layout.axes.get(tensor, ()), (self.inputs, self.outputs), strict=False):
+                    if others and axis is not None and name in side:
+                        self.fix([side[name]], f"{name} shares its {tensor} with {others[0] or 'the network itself'}")
 
     def channels(self) -> Channels:
         """What was found, with one number for all labels that were tied."""
@@ -162,6 +179,8 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             labels = reduced(first, arguments.get("dim"), shape)
         elif spatial := SPATIAL.search(name):
             labels = reduced(first, range(-int(spatial[1]), 0), shape)
+        elif name == "constant_pad_nd":
+            labels = reduced(first, range(-len(arguments["pad"]) // 2, 0), shape)
         else:
             return None
         return None if labels is None else [labels]

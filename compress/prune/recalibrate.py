@@ -6,8 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from compress.errors import UsageError
 from compress.pipeline import Resources
 from compress.prune.calibration import batches
+
+ONE = (
+    "batch norms were to be measured on one image, and one of them reads a single value of each channel, which has no variance: "
+    "give `images` of two at least, or leave them as they are with `recalibrate` off."
+)
 
 
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
@@ -20,6 +26,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
     One pass does for all depths, as each batch norm passes on what it has just normalised by the batch's own
     statistics; memory does not grow with the number of batches. Leaves the network in inference mode.
+    Raises UsageError where a batch of one image gives a batch norm one value of each channel, which has no variance.
     """
     norms = batch_norms(network)
     network.eval()
@@ -30,7 +37,12 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.train()
     with torch.no_grad():
         for images in batches:
-            network(images)
+            try:
+                network(images)
+            except ValueError as error:
+                if len(images) == 1 and "more than 1 value per channel" in str(error):
+                    raise UsageError(ONE) from error
+                raise
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()

@@ -15,6 +15,7 @@ from compress.errors import CompressError, Refusal
 from compress.pipeline import Change, Resources
 from compress.prune.allocation import (
     ALLOCATIONS,
+    CHANNELS,
     CLOSE,
     FINER,
     Allocation,
@@ -22,6 +23,7 @@ from compress.prune.allocation import (
     Cost,
     Counts,
     Scores,
+    channel_cost_of,
     cost_of,
     for_cost,
     for_ratio,
@@ -91,12 +93,6 @@ class Channels:
             )
         self._wanted = {key: (group, counts.get(group, 0)) for key, group in _keyed(pool.titles).items()}
         groups, channels = pool.whole
-        scored = sum(group.channels for group in pool.scores)
-        if step.channel_ratio is not None and sum(counts.values()) < step.channel_ratio * scored - step.multiple:
-            timed = (
-                f"{step.channel_ratio:g} of the channels were asked to go, and multiples of {step.multiple} let no more",
-                *timed,
-            )
         given = step.target is not None and step.round_to is None
         computed = f"; multiples of {step.multiple} stay, which {step.target} computes anyway" * given
         self._notes = (
@@ -141,7 +137,9 @@ class Channels:
         step, resources = self._step, self._resources
         network = build(checkpoint, resources.user, shared=True)
         groups, refused = find_groups(network, checkpoint.architecture.input_shape, step.exclude)
+        channels = sum(group.channels for group in groups)
         costs = {
+            "channel_ratio": channel_cost_of(channels),
             "macs": cost_of(network, checkpoint.architecture.input_shape),
             "parameters": parameter_cost_of(network),
         }
@@ -157,7 +155,7 @@ class Channels:
             titled(scores),
             scores,
             refused + unscored + too_small(scores, self._bounds),
-            (len(groups), sum(group.channels for group in groups)),
+            (len(groups), channels),
         )
 
     def _without(self, counts: Counts) -> Checkpoint:
@@ -173,9 +171,9 @@ class Channels:
         allocation, bounds = self._allocation(what)
         if what == "latency":
             return self._by_latency(allocation, bounds, share)
-        if what == "channel_ratio":
-            return for_ratio(allocation, self._pool.scores, bounds, share), ()
         cost = self._pool.costs[what]
+        if what == "channel_ratio":
+            return for_cost(allocation, self._pool.scores, bounds, 1 - share, cost, CHANNELS), ()
         remedy = partial(self._by_blocks, what, share)
         return for_cost(allocation, self._pool.scores, bounds, share, cost, NAMES[what], remedy), ()
 
@@ -203,11 +201,7 @@ class Channels:
             )
 
         def allocation(scores: Scores, ratio: float) -> dict[Group, float]:
-            sizes = {
-                title: group.channels if what == "channel_ratio" else 1 - cost({group: group.channels})
-                for title, group in titles.items()
-                if group in scores
-            }
+            sizes = {title: 1 - cost({group: group.channels}) for title, group in titles.items() if group in scores}
             given = shares(found, sizes, ratio, step.largest)
             return {titles[title]: share * titles[title].channels for title, share in given.items()}
 

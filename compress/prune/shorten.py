@@ -165,6 +165,6 @@ def _by_cost(
 def _unreachable(share: float, what: str, least: float, count: int) -> CompressError:
     return CompressError(
         f"a share of {share:g} of the {NAMES[what]} was asked for, and {least:.3f} is the least there is without "
-        f"{f'all {count} blocks' if count > 1 else 'the one block'} that can go: ask for {math.ceil(least * 100) / 100:.2f}, "
+        f"{f'all {count} blocks' if count > 1 else 'the one block'} that can go: ask for {min(0.99, math.ceil(least * 100) / 100):.2f}, "
         "and prune channels of the result."
     )

@@ -35,7 +35,7 @@ class Prune(Gradual):
     latency: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
     """Share of the checkpoint's time to keep, as measured here in `runtime`: the result depends on this machine."""
     channel_ratio: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
-    """Share of the channels to remove."""
+    """Share to remove of all channels that `exclude` leaves to choose from; where some groups have none to give, others give more."""
     runtime: Literal["onnxruntime", "openvino", "tensorrt"] = "onnxruntime"
     """What latency is measured in."""
     batch: int = Field(default=1, ge=1)

@@ -95,6 +95,10 @@ def test_a_group_with_nothing_to_give_is_refused_by_name():
         ("a", "has 8 channels, and a multiple of 8 has to stay"),
         ("c", "has 8 channels, and a multiple of 8 has to stay"),
     ]
+    assert [(refusal.layer, refusal.reason) for refusal in too_small(scores, Bounds(8, 0.4))][1] == (
+        "b",
+        "has 16 channels, and a multiple of 8 has to stay, of at least 60%",
+    )
 
 
 @pytest.mark.parametrize("ratio", [0.2, 0.5, 0.8])
@@ -132,7 +136,13 @@ def test_a_share_out_of_reach_names_the_nearest_and_the_multiple_that_reaches_it
         for_cost(uniform, scores, Bounds(16, 0.9), 0.5, cost)
     assert caught.value.exit_code == 3
     with pytest.raises(
-        CompressError, match=r"0\.50\d is the least .* at most 50% of a group .*: no multiple reaches it: ask for 0\.51"
+        CompressError, match=r"0\.50\d is the least .* at most 50% of a group .*: largest 0\.82 reaches it\."
     ):
         for_cost(uniform, scores, Bounds(1, 0.5), 0.2, cost)
+    with pytest.raises(
+        CompressError,
+        match=r"0\.600 is the least .*: neither other multiples nor larger shares reach it, ask for 0\.61",
+    ):
+        for_cost(uniform, scores, Bounds(16, 0.9), 0.02, cost)
+    assert for_cost(uniform, scores, Bounds(1, 0.82), 0.2, cost)
     assert for_cost(uniform, scores, Bounds(1, 0.5), 0.51, cost)

@@ -131,6 +131,37 @@ def test_the_images_channels_stay():
     assert reasons(network)["0"] == "they are the network's inputs"
 
 
+@pytest.mark.parametrize(
+    "between",
+    [nn.ZeroPad2d(1), nn.ConstantPad2d((1, 0, 2, 0), 0.5), nn.ReflectionPad2d(1), nn.ReplicationPad2d((1, 2, 0, 0))],
+)
+def test_padding_the_image_moves_no_channel(between):
+    assert "first" not in reasons(Net(between))
+
+
+class Tied(nn.Module):
+    """Convolutions of their own around two that share their filters."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third, self.last = (nn.Conv2d(size, 8, 3, padding=1) for size in (3, 8, 8, 8))
+        self.third.weight = self.second.weight
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, x):
+        for layer in (self.first, self.second, self.third, self.last):
+            x = F.relu(layer(x))
+        return self.linear(x.mean((2, 3)))
+
+
+def test_layers_that_share_their_weights_keep_their_channels_and_what_the_others_have_can_go():
+    groups, _ = find_groups(Tied(), (3, 8, 8))
+    assert [group.name for group in groups] == ["last"]
+    why = reasons(Tied())
+    assert why["second"] == "second shares its weight with third"
+    assert why["first"] == "second shares its weight with third"
+
+
 class Scaled(nn.Module):
     """A parameter that belongs to no layer."""
 

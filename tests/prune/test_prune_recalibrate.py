@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from compress.errors import UsageError
 from compress.prune.recalibrate import batch_norms, recalibrate
 
 
@@ -46,6 +47,14 @@ def test_only_statistics_change_and_only_one_pass_is_made():
     recalibrate(net, iter([torch.rand(8, 3, 8, 8)]))
     changed = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+
+
+def test_one_image_is_too_few_for_a_batch_norm_of_single_values_and_enough_for_one_of_maps():
+    recalibrate(network(), [torch.rand(1, 3, 8, 8)])
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.BatchNorm1d(4))
+    with pytest.raises(UsageError, match=r"measured on one image, .*: give `images` of two at least"):
+        recalibrate(flat, [torch.rand(1, 3, 2, 2)])
+    recalibrate(flat, [torch.rand(2, 3, 2, 2)])
 
 
 def test_batch_norms_without_statistics_are_left_out():

@@ -144,12 +144,30 @@ def test_channel_ratio_is_the_share_removed():
     )
     removed = int(pruned.history[-1].notes[0].split()[0])
     assert removed / 336 == pytest.approx(0.5, abs=0.01)
-    assert not any("let no more" in note for note in pruned.history[-1].notes)
 
 
-def test_a_channel_ratio_that_the_multiple_does_not_reach_is_said():
-    pruned = Prune(channel_ratio=0.9, round_to=16, recalibrate=False)(checkpoint())
-    assert "0.9 of the channels were asked to go, and multiples of 16 let no more" in pruned.history[-1].notes
+def test_a_channel_ratio_is_of_all_channels_also_where_some_groups_have_none_to_give():
+    pruned = Prune(channel_ratio=0.5, round_to=16, recalibrate=False)(checkpoint())
+    assert pruned.history[-1].notes[0].startswith("176 of 336 channels removed, from 6 of 9 groups")
+    assert "layer1.0.conv1" not in pruned.architecture.widths, "16 channels have no smaller multiple"
+
+
+@pytest.mark.parametrize(
+    ("settings", "most", "remedy"),
+    [
+        ({"channel_ratio": 0.8, "round_to": 16}, "0.571", ": round_to 4 reaches it."),
+        ({"channel_ratio": 0.9, "round_to": 16}, "0.571", ": round_to 1 with largest 0.91 reaches it."),
+        ({"channel_ratio": 0.75, "largest": 0.76, "exclude": ("layer3",)}, "0.667", ": round_to 4 reaches it."),
+    ],
+)
+def test_a_channel_ratio_out_of_reach_ends_with_the_nearest_and_what_would_reach_it(settings, most, remedy):
+    with pytest.raises(CompressError) as caught:
+        Prune(**settings, recalibrate=False)(checkpoint())
+    assert caught.value.exit_code == 3
+    assert f"a channel ratio of {settings['channel_ratio']:g} was asked for, and {most} is the most" in str(
+        caught.value
+    )
+    assert remedy in str(caught.value)
 
 
 def test_seeds_decide_chance_and_nothing_else_does():

@@ -18,7 +18,7 @@ from compress.export.artifact import read_sidecar
 from compress.interleave import Effort
 from compress.interval import Interval
 from compress.macs import macs, parameters
-from compress.prune.allocation import cost_of, lowest, parameter_cost_of
+from compress.prune.allocation import channel_cost_of, cost_of, lowest, parameter_cost_of
 from compress.prune.groups import find_groups, lost, titled
 from compress.prune.latency import Stopwatch, Timing
 from compress.prune.narrow import remove
@@ -209,7 +209,8 @@ def test_sensitivity_decides_how_much_each_group_gives(tmp_path, target):
     network = build(base())
     titles = titled(find_groups(network, DIGITS)[0])
     if target == "channel_ratio":
-        sizes = {title: group.channels for title, group in titles.items()}
+        left = channel_cost_of(sum(group.channels for group in titles.values()))
+        sizes = {title: 1 - left({group: group.channels}) for title, group in titles.items()}
         gives = shares(found, sizes, 0.5, 0.9)
         for title, group in titles.items():
             kept = pruned.architecture.widths.get(group.name, (0, group.channels))[1]
