@@ -1,12 +1,16 @@
 """What a network is, as data: enough to rebuild it without its original code having run."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic.dataclasses import dataclass
 
 Source = Literal["compress", "torchvision", "timm", "user"]
 STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+Extent = Annotated[int, pydantic.Field(ge=1, le=1 << 20)]
+"""One size of what a network is given."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -84,7 +88,7 @@ class Architecture:
     source: Source
     name: str
     arguments: dict[str, Any]
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[Extent, Extent, Extent]
     removed: tuple[str, ...] = ()
     widths: dict[str, tuple[int, int]] = pydantic.Field(default_factory=dict)
     masked: tuple[str, ...] = ()

@@ -148,7 +148,7 @@ def header(path: Path) -> Header:
             (int(entry["data_offsets"][1]) for name, entry in content.items() if name != "__metadata__"), default=0
         )
         metadata = content.get("__metadata__") or {}
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise CompressError(f"{path} is not a checkpoint of compress. {_advice(path)}") from error
     if size != 8 + length + end:
         raise CompressError(

@@ -113,8 +113,11 @@ def test_another_file_is_refused_with_what_it_seems_to_be(tmp_path, name, messag
         files.load(tmp_path / name)
 
 
+INFINITE = b'{"a": {"dtype": "F32", "shape": [Infinity], "data_offsets": [0, 4]}}'
+
+
 def test_a_header_that_is_no_mapping_is_refused(tmp_path):
-    for text in (b"[1, 2]", b'{"a": 7}', b'{"a": {"dtype": "F32", "shape": "x", "data_offsets": []}}', b"7"):
+    for text in (b"[1, 2]", b'{"a": 7}', b'{"a": {"dtype": "F32", "shape": "x", "data_offsets": []}}', b"7", INFINITE):
         (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
         with pytest.raises(CompressError, match="not a checkpoint"):
             files.load(tmp_path / "a.safetensors")

@@ -13,7 +13,7 @@ def bypass(network: nn.Module, removed: Iterable[str]) -> nn.Module:
     Raises CompressError for a name the network does not have.
     """
     for name in removed:
-        modules = dict(network.named_modules())
+        modules = dict(network.named_modules(remove_duplicate=False))
         if not name or name not in modules:
             near = nearest(name, modules)
             raise CompressError(

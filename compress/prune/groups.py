@@ -59,14 +59,23 @@ class Group:
         return len(self.members[0].places)
 
     @property
+    def _made(self) -> Member:
+        return next(member for member in self.members if member.side == "outputs")
+
+    @property
     def width(self) -> int:
         """How many outputs one of them is in the layer that makes it; more than one where that works in blocks."""
-        return len(next(member for member in self.members if member.side == "outputs").places[0])
+        return len(self._made.places[0])
 
     @property
     def name(self) -> str:
         """The first layer that makes these channels."""
-        return next(member.layer for member in self.members if member.side == "outputs")
+        return self._made.layer
+
+    @property
+    def first(self) -> int:
+        """The first of that layer's outputs that is among them."""
+        return min(map(min, self._made.places))
 
 
 Chosen = Mapping[Group, Sequence[int]]
@@ -74,15 +83,10 @@ Chosen = Mapping[Group, Sequence[int]]
 
 
 def titled(groups: Iterable[Group]) -> dict[str, Group]:
-    """Groups by their names; where a layer makes the channels of several, with a number."""
-    named = [(group.name, group) for group in groups]
-    several = Counter(name for name, _ in named)
-    seen: Counter[str] = Counter()
-    titles = {}
-    for name, group in named:
-        seen[name] += 1
-        titles[f"{name} ({seen[name]})" if several[name] > 1 else name] = group
-    return titles
+    """Groups by their names; where a layer makes the channels of several, with the first of those that a group has."""
+    groups = list(groups)
+    several = Counter(group.name for group in groups)
+    return {f"{group.name} (from {group.first})" if several[group.name] > 1 else group.name: group for group in groups}
 
 
 def lost(chosen: Chosen) -> dict[str, Lost]:

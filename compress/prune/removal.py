@@ -33,6 +33,7 @@ from compress.prune.allocation import (
 )
 from compress.prune.blocks import bypass
 from compress.prune.criteria import score_groups
+from compress.prune.decision import Measured, decided
 from compress.prune.groups import Group, find_groups, lost, titled
 from compress.prune.latency import Stopwatch
 from compress.prune.narrow import Lost, remove, size_of, twin
@@ -42,6 +43,7 @@ from compress.prune.residuals import find_blocks
 from compress.prune.schedules import SCHEDULES
 from compress.prune.sensitivity import measure, shares
 from compress.prune.shorten import NAMES, cost_in, without
+from compress.prune.zeroable import fours
 from compress.sensitivity import beside
 
 if TYPE_CHECKING:
@@ -117,8 +119,18 @@ class Channels:
             _architecture(checkpoint, narrowed, going),
             narrowed.state_dict(),
             self._pool.refusals + unsolved,
-            (*self._notes, *said),
+            (*self._notes, *self._halved(narrowed), *said),
         )
+
+    def _halved(self, narrowed: nn.Module) -> tuple[str, ...]:
+        """What there is to say of the checkpoint's layers with two zeros in every four that have them no more."""
+        before = fours(self._pool.network, self._checkpoint.architecture.masked)
+        after = fours(narrowed, before)
+        broken = [layer for layer in before if layer not in after]
+        return (
+            f"{', '.join(broken[:3])}{f' and {len(broken) - 3} other layers' * (len(broken) > 3)} had two zeros in every four and "
+            "have them no more: sparsify the result to 2:4 again, or prune before it",
+        ) * bool(broken)
 
     def _narrowed(
         self, checkpoint: Checkpoint, network: nn.Module, going: Mapping[str, Lost]
@@ -170,7 +182,10 @@ class Channels:
         what, share = self._step.goal
         allocation, bounds = self._allocation(what)
         if what == "latency":
-            return self._by_latency(allocation, bounds, share)
+            titles = self._pool.titles
+            measure = partial(self._by_latency, allocation, bounds, share)
+            going, note = decided(self._step, self._checkpoint, self._resources, titles, measure)
+            return {titles[title]: count for title, count in going.items()}, (note,)
         cost = self._pool.costs[what]
         if what == "channel_ratio":
             return for_cost(allocation, self._pool.scores, bounds, 1 - share, cost, CHANNELS), ()
@@ -207,7 +222,7 @@ class Channels:
 
         return allocation, Bounds(step.multiple, min(step.largest, most))
 
-    def _by_latency(self, allocation: Allocation, bounds: Bounds, share: float) -> tuple[Counts, tuple[str, ...]]:
+    def _by_latency(self, allocation: Allocation, bounds: Bounds, share: float) -> Measured:
         """The fewest channels without which the network is fast enough where it will run.
 
         Groups of one size take the last step together; then those take it alone that save most, until it is enough.
@@ -232,7 +247,9 @@ class Channels:
                 return few | {group: many[group] for group in last[:number]}
 
             number, timing = stopwatch.fewest(lambda number: self._without(partly(number)), len(last), share)
-            return partly(number), (stopwatch.words(timing),)
+            chosen = partly(number)
+            going = {title: chosen[group] for title, group in self._pool.titles.items() if chosen.get(group)}
+            return going, stopwatch.words(timing)
         finer = [number for number in FINER if number < bounds.round_to]
         multiple = next((number for number in finer if fast(smaller(STEPS, Bounds(number, bounds.largest)))), None)
         blocks = self._blocks()

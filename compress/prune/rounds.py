@@ -60,6 +60,13 @@ def in_rounds(step: "Prune", checkpoint: Checkpoint, resources: Resources, cut: 
     )
 
 
+def another_run(path: Path) -> CompressError:
+    """A file of an unfinished run was found that is not this one's."""
+    return CompressError(
+        f"{path} was left by another run. Give the same checkpoint and settings to go on with it, or remove {path.parent} to start again."
+    )
+
+
 def _file(folder: Path, number: int) -> Path:
     """Where a finished round is kept."""
     return folder / f"{number:02d}-round.safetensors"
@@ -78,8 +85,6 @@ def _found(
         found = files.load(path)
         last = found.history[-1] if found.history else None
         if last is None or last.settings != {**settings, "round": number} or last.parent != checkpoint.fingerprint:
-            raise CompressError(
-                f"{path} was left by another run. Give the same checkpoint and settings to go on with it, or remove {folder} to start again."
-            )
+            raise another_run(path)
         return found, number
     return checkpoint, 0

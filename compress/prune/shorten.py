@@ -19,6 +19,7 @@ from compress.progress import Progress, silent
 from compress.prune.allocation import CLOSE
 from compress.prune.blocks import bypass
 from compress.prune.calibration import batches
+from compress.prune.decision import Measured, decided
 from compress.prune.latency import Stopwatch
 from compress.prune.narrow import twin
 from compress.prune.recalibrate import recalibrated
@@ -56,7 +57,10 @@ class Blocks:
             network.to(resources.device), found, list(batches(resources, RANKED_ON, "prune")), resources.progress
         )
         if what == "latency":
-            self._names, note = self._by_latency(checkpoint, list(order), share)
+            going, note = decided(
+                step, checkpoint, resources, found, lambda: self._by_latency(checkpoint, list(order), share)
+            )
+            self._names = list(going)
         else:
             self._names, note = _by_cost(network, found, order, share, what, shape)
         self._notes: tuple[str, ...] = (
@@ -75,7 +79,7 @@ class Blocks:
             notes = (*notes, recalibrated(network, self._resources, self._step.images))
         return Change(shorter.architecture, network.state_dict(), self._refusals, notes)
 
-    def _by_latency(self, checkpoint: Checkpoint, order: Sequence[str], share: float) -> tuple[list[str], str]:
+    def _by_latency(self, checkpoint: Checkpoint, order: Sequence[str], share: float) -> Measured:
         """The fewest blocks, from the first of `order`, without which the network is fast enough."""
         stopwatch = Stopwatch(self._step, checkpoint, self._resources)
         count, timing = stopwatch.fewest(
@@ -83,14 +87,14 @@ class Blocks:
         )
         if count == len(order) and timing.share.median > share:
             raise _unreachable(share, "latency", timing.share.median, count)
-        return list(order[:count]), stopwatch.words(timing)
+        return dict.fromkeys(order[:count], 1), stopwatch.words(timing)
 
 
 def without(checkpoint: Checkpoint, names: Sequence[str], resources: Resources) -> Checkpoint:
     """A checkpoint without some blocks, in which nothing else has changed."""
     architecture = checkpoint.architecture
     network = bypass(build(checkpoint, resources.user), names)
-    layers = dict(network.named_modules())
+    layers = dict(network.named_modules(remove_duplicate=False))
     return dataclasses.replace(
         checkpoint,
         architecture=dataclasses.replace(

@@ -59,6 +59,14 @@ def lowest(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     return {name: piece.reshape(own.shape) for (name, own), piece in zip(scores.items(), pieces, strict=True)}
 
 
+def has_two_of_four(weights: Tensor, axis: int) -> bool:
+    """Whether two of every four weights at least that follow each other along `axis` are zero."""
+    if weights.shape[axis] % 4:
+        return False
+    zeros = (weights == 0).movedim(axis, -1)
+    return bool((zeros.reshape(*zeros.shape[:-1], -1, 4).sum(-1) >= 2).all())
+
+
 def two_of_four(scores: Tensor, axis: int) -> Tensor:
     """True for the two lowest of every four scores that follow each other along `axis`, whose length is a multiple of four.
 

@@ -149,7 +149,8 @@ def _lowest(step: "Sparsify", pools: Sequence[Pool], resources: Resources, netwo
         own = {layer: scores[layer] for layer in pool.layers}
         total = sum(each.numel() for each in own.values())
         share = SCHEDULES[step.schedule](pool.zeros / total, pool.share, done)
-        zeros |= weights.lowest(own, max(pool.zeros, round(share * total)))
+        most = sum(int(each.isfinite().sum()) for each in own.values())  # a small layer is not rounded to nothing
+        zeros |= weights.lowest(own, max(pool.zeros, min(most, round(share * total))))
     return zeros
 
 

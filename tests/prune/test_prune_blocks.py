@@ -140,6 +140,16 @@ def test_a_block_the_network_looks_into_is_refused():
     assert (refusal.layer, refusal.reason.partition(":")[0]) == ("block", "the forward pass fails without it")
 
 
+def test_a_block_under_two_names_can_go_from_either_place():
+    block = After(nn.Identity())
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), block, block).eval()
+    assert find_blocks(network, (3, 8, 8))[0] == ("1", "2")
+    once = bypass(twin(network), ["2"])
+    x = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(once(x), block(network[0](x)))
+
+
 def test_an_addition_between_modules_is_refused_by_what_makes_it():
     class Outside(nn.Module):
         def __init__(self):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from compress import networks
 from compress.architecture import Architecture
 from compress.errors import CompressError, UsageError
-from compress.prune.groups import find_groups, lost
+from compress.prune.groups import find_groups, lost, titled
 from compress.prune.labels import pairs
 from compress.prune.narrow import narrow, remove, size_of
 
@@ -274,3 +274,28 @@ def test_a_network_without_layers_has_no_groups():
 def test_labels_that_meet_are_a_pair_once():
     met = pairs(torch.tensor([3, 1, 3, 0]), torch.tensor([5, 2, 5, 9]))
     assert met.tolist() == [[0, 1, 3], [9, 2, 5]]
+
+
+class Parts(nn.Module):
+    """A convolution to whose channels those of three others are added, a third each."""
+
+    def __init__(self):
+        super().__init__()
+        self.whole = nn.Conv2d(3, 12, 3, padding=1)
+        self.parts = nn.ModuleList(nn.Conv2d(3, 4, 3, padding=1) for _ in range(3))
+        self.read = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(3))
+        self.linear = nn.Linear(24, 4)
+
+    def forward(self, x):
+        whole, answers = self.whole(x), [part(x) for part in self.parts]
+        read = [layer(answer) for layer, answer in zip(self.read, answers, strict=True)]
+        return self.linear(torch.cat([F.relu(whole + torch.cat(answers, 1)), *read], 1).mean((2, 3)))
+
+
+def test_the_groups_of_one_layer_keep_their_titles_whatever_is_excluded():
+    every, _ = find_groups(Parts(), (3, 8, 8))
+    some, _ = find_groups(Parts(), (3, 8, 8), exclude=("parts.1",))
+    titles = [title for title in titled(every) if title.startswith("whole")]
+    assert titles == ["whole (from 0)", "whole (from 4)", "whole (from 8)"]
+    assert [title for title in titled(some) if title.startswith("whole")] == ["whole (from 0)", "whole (from 8)"]
+    assert titled(some)["whole (from 8)"] == titled(every)["whole (from 8)"]

@@ -1,6 +1,7 @@
 """Pruning in rounds with training between."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from compress.architecture import Architecture
 from compress.build import build
 from compress.checkpoint import Checkpoint
 from compress.errors import CompressError
+from compress.interleave import Effort
 from compress.networks import UserNetwork
 from compress.pipeline import keep
 from compress.prune import rounds
@@ -89,6 +91,36 @@ def test_a_file_that_no_round_left_is_not_gone_on_with(tmp_path):
     files.save(base(), storage.folder(given.partial.with_suffix(".steps")) / "01-round.safetensors")
     with pytest.raises(CompressError, match=r"01-round\.safetensors was left by another run"):
         STEP(base(), given)
+
+
+def killed(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("structure", ["channels", "blocks"])
+def test_a_killed_run_for_a_latency_keeps_to_what_it_measured(monkeypatch, tmp_path, structure):
+    monkeypatch.setattr("compress.prune.latency.EFFORT", Effort(seconds=0.2))
+    step = Prune(structure=structure, latency=0.8, batch=8, schedule="linear", rounds=2, epochs=2, training=QUICK)
+    given = dataclasses.replace(resources(), partial=tmp_path / "out.partial.safetensors")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(rounds, "train", killed)
+        step(base(), given)
+    left = given.partial.with_suffix(".steps") / "00-latency.json"
+    measured = json.loads(left.read_text())
+    with pytest.raises(CompressError, match=r"00-latency\.json was left by another run"):
+        step.model_copy(update={"batch": 4})(base(), given)
+    left.write_text(left.read_text().replace(next(iter(measured["going"])), "elsewhere"))
+    with pytest.raises(CompressError, match=r"00-latency\.json was left by another run"):
+        step(base(), given)
+    left.write_text(json.dumps(measured))
+    monkeypatch.setattr("compress.prune.latency.interleave", None)  # whoever measures again fails
+    result = step(base(), given)
+    assert measured["note"] in result.history[-1].notes
+    if structure == "blocks":
+        assert result.architecture.removed == tuple(measured["going"])
+    else:
+        removed = sum(measured["going"].values())
+        assert result.history[-1].notes[0].startswith(f"{removed} of ")
 
 
 def test_zeros_outlive_the_rounds():

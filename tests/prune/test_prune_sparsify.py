@@ -7,15 +7,18 @@ import pytest
 import torch
 from digits_like import base, resources
 from onnx import numpy_helper
+from torch import nn
 
 from compress import checkpoint as files
 from compress import recipe
-from compress.architecture import Quantization
+from compress.architecture import Architecture, Quantization
 from compress.build import build
+from compress.checkpoint import Checkpoint
 from compress.errors import CompressError, UsageError
 from compress.export import export
 from compress.fold.step import Fold
 from compress.importing import import_checkpoint
+from compress.networks import UserNetwork
 from compress.pipeline import Resources
 from compress.prune.schedules import cubic
 from compress.prune.sparsify import Sparsify
@@ -76,6 +79,19 @@ def test_uniform_takes_the_same_share_of_every_layer():
     made = sparsify(sparsity=0.7, allocation="uniform")
     assert [count(made, (layer,)) for layer in LAYERS] == [round(0.7 * size((layer,))) for layer in LAYERS]
     assert made.architecture.masked == LAYERS
+
+
+def test_a_small_layer_is_not_rounded_to_nothing():
+    def small():
+        return nn.Sequential(
+            nn.Conv2d(1, 2, 1), nn.Conv2d(2, 16, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)
+        )
+
+    user = UserNetwork(small, "small", "sha256:0")
+    start = Checkpoint(Architecture("user", "small", {}, (1, 8, 8), code=user.digest), small().state_dict())
+    step = Sparsify(sparsity=0.8, allocation="uniform", recalibrate=False)
+    made = step(start, dataclasses.replace(resources(), user=user))
+    assert count(made, ("0", "1", "4")) == 1 + round(0.8 * 288) + round(0.8 * 160)
 
 
 def test_nothing_but_the_zeroed_weights_changes():
@@ -150,6 +166,21 @@ def test_without_its_mask_a_network_trains_its_zeros_away():
     sparse = sparsify(sparsity=0.6)
     unmasked = dataclasses.replace(sparse, architecture=dataclasses.replace(sparse.architecture, masked=()))
     assert not at_least(SHORT.model_copy(update={"epochs": 1})(unmasked, resources()), sparse)
+
+
+def test_whoever_breaks_the_pattern_by_removing_channels_is_told():
+    sparse = sparsify(structure="2:4")
+    narrowed = Prune(channel_ratio=0.5, recalibrate=False, round_to=4)(sparse, resources())
+    [said] = [note for note in narrowed.history[-1].notes if "two zeros in every four" in note]
+    named = said.split(" had two")[0].partition(" and ")[0].split(", ")
+    for layer in LAYERS[1:]:
+        held = bool((fours(narrowed, layer) >= 2).all())
+        assert held != (layer in named) or "other layers" in said
+    again = sparsify(narrowed, structure="2:4")
+    assert all((fours(again, layer) >= 2).all() for layer in LAYERS[1:])
+    random = sparsify(sparsity=0.3)
+    unbroken = Prune(channel_ratio=0.5, recalibrate=False, round_to=4)(random, resources())
+    assert not any("two zeros in every four" in note for note in unbroken.history[-1].notes)
 
 
 def test_zeros_outlive_the_removal_of_channels():
