@@ -33,6 +33,7 @@ OPSETS = {"fp16": 13, "bf16": 22}
 """The first opset whose convolutions and pools have this type."""
 
 LARGEST = float(np.finfo(np.float16).max)
+SMALLEST = float(np.finfo(np.float16).smallest_normal)
 MARGIN = 2.0
 """How many times further than on the calibration images a layer's numbers may reach on others."""
 BATCH = 8
@@ -53,7 +54,8 @@ def convert(content: bytes, precision: Precision, images: Images | None = None) 
     """The graph of checked ONNX bytes in half precision; the same bytes and images give the same bytes.
 
     `images` are normalised calibration images (N, C, H, W): a layer that reads or writes numbers within a
-    factor of `MARGIN` of FP16's largest, 65504, on any of them stays FP32. BF16 reaches as far as FP32 and
+    factor of `MARGIN` of FP16's largest, 65504, on any of them stays FP32, as does one whose weights are all below
+    FP16's smallest normal number, 6.1e-5. BF16 reaches as far as FP32 and
     needs none. Raises UsageError where FP16 has no images, and CompressError for a graph that holds integers,
     branches, or half precision already, or that gives NaN for one of the images.
     """
@@ -129,6 +131,9 @@ def _reason(node: ir.Node, model: ir.Model, to: ir.DataType, peaks: Mapping[str,
     name = max(names, key=lambda name: peaks.get(name, 0.0))
     if peaks.get(name, 0.0) * MARGIN > LARGEST:
         return f"{name} reaches {peaks[name]:.3g}, within a factor of {MARGIN:g} of where FP16 ends ({LARGEST:.0f}), or beyond"
+    for weight in (value for value in node.inputs if value is not None and value.const_value and value.shape):
+        if len(weight.shape or ()) > 1 and 0 < peaks.get(str(weight.name), 0.0) < SMALLEST:
+            return f"{weight.name} stays below {SMALLEST:.1e}, where FP16 has fewer digits the smaller a number is, and then none"
     return None
 
 

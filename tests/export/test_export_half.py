@@ -53,6 +53,28 @@ def test_fp16_is_as_close_to_fp32_as_its_eleven_bits_allow(nets):
     assert distance(1.01 * exact, exact) > tolerance
 
 
+FAINT = """
+<ir_version: 10, opset_import: ["": 20]>
+faint (float[N, 1, 2, 2] images) => (float[N, 1] logits)
+<float[4, 1] weight = {WEIGHTS}, float up = {1e6}>
+{
+    [flatten] flat = Flatten (images)
+    [weigh] low = MatMul (flat, weight)
+    [raise] logits = Mul (low, up)
+}
+"""
+
+
+@pytest.mark.parametrize(("weight", "kept"), [(5e-5, ["weigh"]), (7e-5, [])])
+def test_a_layer_whose_weights_are_too_small_for_fp16_stays_fp32(weight, kept):
+    weights = ", ".join(str(factor * weight) for factor in (1, 1e-4, -0.3, 0.7))
+    content = small_onnx.model(FAINT.replace("WEIGHTS", weights)).SerializeToString()
+    made = convert(content, "fp16", np.eye(4, dtype=np.float32).reshape(4, 1, 2, 2))
+    named = [refusal.layer for refusal in made.kept if "stays below 6.1e-05" in refusal.reason]
+    assert named == kept
+    assert (types(made.content)["weight/float16" if not kept else "weight"]) == (FLOAT if kept else FLOAT16)
+
+
 @pytest.mark.parametrize("name", ["digits_cnn", "resnet20"])
 def test_fp16_agrees_with_the_converter_of_onnxruntime(nets, name):
     _, content, shown = nets(name)
