@@ -54,13 +54,13 @@ class Channels:
 
 
 def follow(network: nn.Module, images: Tensor) -> Channels:
-    """Run `network` on a batch of images and tell which channels belong together.
+    """Run `network`, in inference mode but for batch norms that may be measuring, and tell which channels belong together.
 
     Layers that only training uses, such as auxiliary classifiers, are followed in training mode, which
     touches running statistics: give a copy. Their own channels are fixed, those they read are not.
     """
     follower = _Follower(network)
-    follower.run(network.eval(), images)
+    follower.run(network, images)
     inferring = set(follower.outputs)
     if unseen := follower.layers.keys() - inferring:
         network.train()
@@ -74,7 +74,6 @@ def follow(network: nn.Module, images: Tensor) -> Channels:
                 f"inference never uses {', '.join(sorted(unseen)[:3])}, and training, which may, fails: "
                 f"{type(error).__name__}: {error}. Make the network without these layers to prune it."
             ) from error
-        network.eval()
     for name in follower.outputs.keys() - inferring:
         follower.fix([follower.outputs[name]], "only training uses it")
     follower.keep_tied(network)

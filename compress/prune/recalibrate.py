@@ -1,6 +1,7 @@
 """Batch-norm statistics measured again, once what reaches the batch norms is no longer what they were trained on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +29,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     statistics; memory does not grow with the number of batches. Leaves the network in inference mode.
     Raises UsageError where a batch of one image gives a batch norm one value of each channel, which has no variance.
     """
-    norms = batch_norms(network)
-    network.eval()
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch's word for the plain average of all batches
-        norm.train()
-    with torch.no_grad():
+    with measuring(network), torch.no_grad():
         for images in batches:
             try:
                 network(images)
@@ -43,9 +37,27 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
                 if len(images) == 1 and "more than 1 value per channel" in str(error):
                     raise UsageError(ONE) from error
                 raise
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+
+
+@contextmanager
+def measuring(network: nn.Module) -> Iterator[None]:
+    """Have the batch norms, within, forget their statistics and measure those of each batch that the network answers.
+
+    The network is in inference mode otherwise, and afterwards.
+    """
+    norms = batch_norms(network)
     network.eval()
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for the plain average of all batches
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        network.eval()
 
 
 def recalibrated(network: nn.Module, resources: Resources, images: int) -> str:
