@@ -24,8 +24,13 @@ HALVINGS = 12
 FINER = (16, 8, 4, 2, 1)
 """The multiples that are tried where a coarser one cannot reach a target."""
 CHANNELS = "channels"
-CLOSE = 0.01
-"""A share of a cost counts as reached up to this much above it: channels come in multiples."""
+CLOSE, NEAR = 0.01, 0.05
+"""A share of a cost counts as reached up to this much above it, and this part of it: channels come in multiples."""
+
+
+def allowed(share: float, what: str = "") -> float:
+    """The highest share of a cost that counts as `share`; of channels the share removed is asked for, and few may be left."""
+    return share + (CLOSE if what == CHANNELS else min(CLOSE, NEAR * share))
 
 
 def uniform(scores: Scores, ratio: float) -> dict[Group, float]:
@@ -104,14 +109,14 @@ def for_cost(
     what: str = "MACs",
     remedy: Callable[[], str] = str,
 ) -> Counts:
-    """How many channels each group gives so that a share `share` of a cost stays, or up to `CLOSE` more where that is nearer.
+    """How many channels each group gives so that a share `share` of a cost stays, or up to `allowed` where that is nearer.
 
     Raises CompressError where it cannot be reached, with the nearest figure and what would reach it: another
     multiple, a larger share of a group, or what `remedy` adds. `what` the cost is of.
     """
-    if cost(for_ratio(allocation, scores, bounds, 1)) > share + CLOSE:
+    if cost(for_ratio(allocation, scores, bounds, 1)) > allowed(share, what):
         raise _unreachable(allocation, scores, bounds, share, cost, what, remedy())
-    found = [_within(allocation, scores, bounds, limit, cost) for limit in (share, share + CLOSE)]
+    found = [_within(allocation, scores, bounds, limit, cost) for limit in (share, allowed(share, what))]
     return min(found, key=lambda counts: abs(cost(counts) - share))
 
 
@@ -199,7 +204,7 @@ def _unreachable(
         return cost(for_ratio(allocation, scores, tried, 1))
 
     def reaching(several: Iterable[Bounds]) -> Bounds | None:
-        return next((each for each in several if least_within(each) <= share + CLOSE), None)
+        return next((each for each in several if least_within(each) <= allowed(share, what)), None)
 
     larger = [hundredths / 100 for hundredths in range(1, 100) if hundredths / 100 > bounds.largest]
     remedies = [remedy] * bool(remedy)

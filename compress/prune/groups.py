@@ -91,6 +91,16 @@ def titled(groups: Iterable[Group]) -> dict[str, Group]:
     return {f"{group.name} (from {group.first})" if several[group.name] > 1 else group.name: group for group in groups}
 
 
+def keyed(titles: Mapping[str, Group]) -> dict[object, Group]:
+    """Groups by the layers that carry them: titles change when a group ends, as one that is down to a channel does.
+
+    Where several are carried by the same layers, by title all the same.
+    """
+    carriers = {title: frozenset((each.layer, each.side) for each in group.members) for title, group in titles.items()}
+    alike = Counter(carriers.values())
+    return {carriers[title] if alike[carriers[title]] == 1 else title: group for title, group in titles.items()}
+
+
 def lost(chosen: Chosen) -> dict[str, Lost]:
     """What each layer loses when the `chosen` channels go."""
     layers: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))

@@ -1,7 +1,7 @@
 """Removing channels: how many of each group go for a target, which ones, and the network that is left."""
 
 import dataclasses
-from collections import Counter
+import math
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,13 +16,13 @@ from compress.pipeline import Change, Resources
 from compress.prune.allocation import (
     ALLOCATIONS,
     CHANNELS,
-    CLOSE,
     FINER,
     Allocation,
     Bounds,
     Cost,
     Counts,
     Scores,
+    allowed,
     channel_cost_of,
     cost_of,
     for_cost,
@@ -34,7 +34,7 @@ from compress.prune.allocation import (
 from compress.prune.blocks import bypass
 from compress.prune.criteria import score_groups
 from compress.prune.decision import Measured, decided
-from compress.prune.groups import Group, find_groups, lost, titled
+from compress.prune.groups import Group, find_groups, keyed, lost, titled
 from compress.prune.latency import Stopwatch
 from compress.prune.narrow import Lost, remove, size_of, twin
 from compress.prune.recalibrate import recalibrated
@@ -93,13 +93,13 @@ class Channels:
                 f"nothing was removed: what was asked for is less than one step of {step.multiple} channels in any group. "
                 "Ask for more to go, or lower `round_to`."
             )
-        self._wanted = {key: (group, counts.get(group, 0)) for key, group in _keyed(pool.titles).items()}
+        self._wanted = {key: (group, counts.get(group, 0)) for key, group in keyed(pool.titles).items()}
         groups, channels = pool.whole
         given = step.target is not None and step.round_to is None
         computed = f"; multiples of {step.multiple} stay, which {step.target} computes anyway" * given
         self._notes = (
             f"{sum(counts.values())} of {channels} channels removed, from {sum(map(bool, counts.values()))} of {groups} "
-            f"groups; at most {step.largest:.0%} of any one{computed}",
+            f"groups; at most {self._bounds.largest:.0%} of any one{computed}",
             f"{pool.costs['macs'](counts):.3f} of the MACs kept",
             f"{pool.costs['parameters'](counts):.3f} of the parameters kept",
             *timed,
@@ -109,7 +109,7 @@ class Channels:
         """The checkpoint without the channels that are due, its batch norms measured again."""
         pool = self._pool if checkpoint is self._checkpoint else self._survey(checkpoint)
         counts: Counts = {}
-        for key, group in _keyed(pool.titles).items():
+        for key, group in keyed(pool.titles).items():
             whole, count = self._wanted.get(key, (group, 0))
             due = self._bounds.nearest(whole, SCHEDULES[self._step.schedule](0, count, done))
             counts[group] = max(0, due - (whole.channels - group.channels))
@@ -180,7 +180,8 @@ class Channels:
     def _choose(self) -> tuple[Counts, tuple[str, ...]]:
         """How many channels each group gives for the step's target, and what was measured to find it."""
         what, share = self._step.goal
-        allocation, bounds = self._allocation(what)
+        allocation, self._bounds = self._allocation(what)
+        bounds = self._bounds
         if what == "latency":
             titles = self._pool.titles
             measure = partial(self._by_latency, allocation, bounds, share)
@@ -189,8 +190,7 @@ class Channels:
         cost = self._pool.costs[what]
         if what == "channel_ratio":
             return for_cost(allocation, self._pool.scores, bounds, 1 - share, cost, CHANNELS), ()
-        remedy = partial(self._by_blocks, what, share)
-        return for_cost(allocation, self._pool.scores, bounds, share, cost, NAMES[what], remedy), ()
+        return for_cost(allocation, self._pool.scores, bounds, share, cost, NAMES[what], self._remedy), ()
 
     def _allocation(self, what: str) -> tuple[Allocation, Bounds]:
         """How much each group gives, and within which bounds: none gives more than its sensitivity was measured at."""
@@ -252,22 +252,28 @@ class Channels:
             return going, stopwatch.words(timing)
         finer = [number for number in FINER if number < bounds.round_to]
         multiple = next((number for number in finer if fast(smaller(STEPS, Bounds(number, bounds.largest)))), None)
-        blocks = self._blocks()
+        blocks, usual = self._blocks(), type(self._step).model_fields["largest"].default
         remedies = [f"round_to {multiple} reaches it"] * bool(multiple)
+        if not multiple and bounds.largest < usual and fast(smaller(STEPS, Bounds(bounds.round_to, usual))):
+            remedies.append(f"largest {usual:g} reaches it")
         if blocks and fast(without(self._checkpoint, blocks, self._resources)):
-            remedies.append("structure blocks reaches it")
+            remedies.append(f"{self._step.as_blocks} reaches it")
+        nearest = min(0.99, math.ceil(timing.share.high * 100) / 100)
         raise CompressError(
             f"a share of {share:g} of the time was asked for, and {timing.share.median:.3f} is the least there is with channels in "
             f"multiples of {bounds.round_to} and at most {bounds.largest:.0%} of a group removed: "
-            f"{'; '.join(remedies) or 'neither another multiple nor removing blocks reaches it'}."
+            f"{'; '.join(remedies) or f'no other multiple, larger share or removing blocks reaches it, ask for {nearest:.2f}'}."
         )
 
-    def _by_blocks(self, what: str, share: float) -> str:
-        """What to say where the target can be reached by removing blocks, else ""."""
-        blocks, network = self._blocks(), self._pool.network
+    def _remedy(self) -> str:
+        """What else reaches a share of a cost that channels within these bounds do not, or might; "" for nothing."""
+        blocks, network, (what, share) = self._blocks(), self._pool.network, self._step.goal
         cost = cost_in(what, self._checkpoint.architecture.input_shape)
-        left = cost(bypass(twin(network), blocks)) / cost(network)
-        return "structure blocks reaches it" if left <= share + CLOSE else ""
+        by_blocks = cost(bypass(twin(network), blocks)) / cost(network) <= allowed(share)
+        ways = [f"{self._step.as_blocks} reaches it"] * by_blocks
+        if self._bounds.largest < self._step.largest:
+            ways.append("another allocation, or higher ratios measured with compress sensitivity, may reach it")
+        return "; ".join(ways)
 
     def _blocks(self) -> tuple[str, ...]:
         """The residual blocks of a network that can be traced; none of another."""
@@ -275,16 +281,6 @@ class Channels:
             return find_blocks(self._pool.network, self._checkpoint.architecture.input_shape, self._step.exclude)[0]
         except CompressError:
             return ()
-
-
-def _keyed(titles: Mapping[str, Group]) -> dict[object, Group]:
-    """Groups by the layers that carry them: titles change when a group ends, as one that is down to a channel does.
-
-    Where several are carried by the same layers, by title all the same.
-    """
-    carriers = {title: frozenset((each.layer, each.side) for each in group.members) for title, group in titles.items()}
-    alike = Counter(carriers.values())
-    return {carriers[title] if alike[carriers[title]] == 1 else title: group for title, group in titles.items()}
 
 
 def _architecture(checkpoint: Checkpoint, narrowed: nn.Module, going: Iterable[str]) -> Architecture:

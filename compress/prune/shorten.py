@@ -16,7 +16,7 @@ from compress.errors import CompressError
 from compress.macs import macs, parameters
 from compress.pipeline import Change, Resources
 from compress.progress import Progress, silent
-from compress.prune.allocation import CLOSE
+from compress.prune.allocation import allowed
 from compress.prune.blocks import bypass
 from compress.prune.calibration import batches
 from compress.prune.decision import Measured, decided
@@ -152,16 +152,16 @@ def _by_cost(
     what: str,
     shape: tuple[int, int, int],
 ) -> tuple[list[str], str]:
-    """The first blocks of `order`, one at least, without which a share `share` of a cost is left, or up to `CLOSE` more."""
+    """The first blocks of `order`, one at least, without which a share `share` of a cost is left, or up to `allowed`."""
     cost = cost_in(what, shape)
 
     def left(names: Sequence[str]) -> float:
         return cost(bypass(twin(network), names)) / cost(network)
 
-    if left(blocks) > share + CLOSE:
+    if left(blocks) > allowed(share):
         raise _unreachable(share, what, left(blocks), len(blocks))
     names = [next(order)]
-    while left(names) > share + CLOSE:
+    while left(names) > allowed(share):
         names.append(next(order))
     return names, f"{left(names):.3f} of the {NAMES[what]} kept"
 

@@ -73,6 +73,13 @@ class Prune(Gradual):
         """What the one target is of, and its share."""
         return next((name, share) for name in TARGETED if (share := getattr(self, name)) is not None)
 
+    @property
+    def as_blocks(self) -> str:
+        """How to ask for blocks instead: with structure blocks, and without what is about channels."""
+        names = (*OF_CHANNELS, *(("target",) if self.latency is None else ()))
+        others = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+        return "structure blocks" + f" without {' and '.join(others)}" * bool(others)
+
     @model_validator(mode="before")
     @classmethod
     def _zeroes_nothing(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -324,6 +324,7 @@ def test_settings_of_channels_are_refused_for_blocks(fields, words):
 
 def test_a_target_channels_cannot_reach_points_to_blocks():
     with pytest.raises(
-        CompressError, match=r"0\.600 is the least .*: round_to 8 reaches it; structure blocks reaches it"
+        CompressError,
+        match=r"0\.600 is the least .*: round_to 8 reaches it; structure blocks without round_to reaches it",
     ):
         Prune(macs=0.5, round_to=16, recalibrate=False)(checkpoint())

@@ -204,6 +204,26 @@ def test_a_target_out_of_reach_ends_with_what_would_reach_it():
         Prune(macs=0.5, round_to=16, recalibrate=False)(checkpoint())
 
 
+def test_what_is_said_to_reach_a_target_does():
+    asked = {"macs": 0.58, "round_to": 16, "recalibrate": False}
+    with pytest.raises(CompressError, match=r"round_to 8 reaches it; structure blocks without round_to reaches it"):
+        Prune(**asked)(checkpoint())
+    for settings in (asked | {"round_to": 8}, {"macs": 0.58, "structure": "blocks", "images": 32}):
+        pruned = Prune(**settings)(checkpoint(), resources(Noise(32)))
+        assert macs(build(pruned), SHAPE) / macs(build(checkpoint()), SHAPE) <= 0.59
+
+
+def test_a_small_share_counts_as_reached_to_a_part_of_itself():
+    with pytest.raises(CompressError, match=r"0\.066 of the MACs was asked for, and 0\.073 is the least"):
+        Prune(macs=0.066, round_to=1, largest=0.95, recalibrate=False)(checkpoint())
+    assert (
+        Prune(macs=0.07, round_to=1, largest=0.95, recalibrate=False)(checkpoint())
+        .history[-1]
+        .notes[1]
+        .startswith("0.073")
+    )
+
+
 def test_a_network_that_cannot_give_a_channel_says_why():
     with pytest.raises(CompressError, match="no channel of this network can be removed: conv1: conv1 was excluded"):
         Prune(macs=0.5, exclude=("conv1", "layer1", "layer2", "layer3"))(checkpoint())

@@ -161,13 +161,14 @@ def test_a_time_out_of_reach_names_the_nearest_and_what_reaches_it(monkeypatch):
     paced(monkeypatch, lambda network: macs(network, SHAPE) / macs(dense, SHAPE))
     with pytest.raises(
         CompressError,
-        match=r"0\.600 is the least .* multiples of 16 .*: round_to 8 reaches it; structure blocks reaches it",
+        match=r"0\.600 is the least .* multiples of 16 .*: round_to 8 reaches it; structure blocks without round_to reaches it",
     ) as caught:
         Prune(latency=0.5, round_to=16, recalibrate=False)(checkpoint())
     assert caught.value.exit_code == 3
     paced(monkeypatch, lambda network: 1.0)
     with pytest.raises(
-        CompressError, match=r"1\.000 is the least .*: neither another multiple nor removing blocks reaches it"
+        CompressError,
+        match=r"1\.000 is the least .*: no other multiple, larger share or removing blocks reaches it, ask for 0",
     ):
         Prune(latency=0.5, recalibrate=False)(checkpoint())
 
