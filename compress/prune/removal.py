@@ -269,7 +269,7 @@ class Channels:
         """What else reaches a share of a cost that channels within these bounds do not, or might; "" for nothing."""
         blocks, network, (what, share) = self._blocks(), self._pool.network, self._step.goal
         cost = cost_in(what, self._checkpoint.architecture.input_shape)
-        by_blocks = cost(bypass(twin(network), blocks)) / cost(network) <= allowed(share)
+        by_blocks = bool(blocks) and cost(bypass(twin(network), blocks)) / cost(network) <= allowed(share)
         ways = [f"{self._step.as_blocks} reaches it"] * by_blocks
         if self._bounds.largest < self._step.largest:
             ways.append("another allocation, or higher ratios measured with compress sensitivity, may reach it")
