@@ -34,7 +34,8 @@ def onnxruntime_static(source: bytes, images: Iterable[np.ndarray], per_channel:
             return next(({"images": batch} for batch in self.batches), None)
 
     chosen = {"per_channel": True, "activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-    with tempfile.TemporaryDirectory() as temporary, contextlib.redirect_stdout(io.StringIO()):
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary), quiet:  # where it fails it leaves files
         given, prepared, made = (Path(temporary) / f"{name}.onnx" for name in ("given", "prepared", "made"))
         given.write_bytes(source)
         quant_pre_process(str(given), str(prepared))
