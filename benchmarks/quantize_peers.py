@@ -35,7 +35,11 @@ def onnxruntime_static(source: bytes, images: Iterable[np.ndarray], per_channel:
 
     chosen = {"per_channel": True, "activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
     quiet = contextlib.redirect_stdout(io.StringIO())
-    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary), quiet:  # where it fails it leaves files
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        contextlib.chdir(temporary),
+        quiet,
+    ):  # where it fails it leaves files
         given, prepared, made = (Path(temporary) / f"{name}.onnx" for name in ("given", "prepared", "made"))
         given.write_bytes(source)
         quant_pre_process(str(given), str(prepared))
