@@ -43,7 +43,7 @@ from compress.prune.residuals import find_blocks
 from compress.prune.schedules import SCHEDULES
 from compress.prune.sensitivity import measure, shares
 from compress.prune.shorten import NAMES, cost_in, without
-from compress.prune.zeroable import fours
+from compress.prune.zeroable import in_fours
 from compress.sensitivity import beside
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ class Channels:
 
     def _halved(self, narrowed: nn.Module) -> tuple[str, ...]:
         """What there is to say of the checkpoint's layers with two zeros in every four that have them no more."""
-        before = fours(self._pool.network, self._checkpoint.architecture.masked)
-        after = fours(narrowed, before)
+        before = in_fours(self._pool.network, self._checkpoint.architecture.masked)
+        after = in_fours(narrowed, before)
         broken = [layer for layer in before if layer not in after]
         return (
             f"{', '.join(broken[:3])}{f' and {len(broken) - 3} other layers' * (len(broken) > 3)} had two zeros in every four and "

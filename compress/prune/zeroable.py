@@ -67,7 +67,7 @@ def input_axis(network: nn.Module, layer: str) -> int:
     return axis
 
 
-def fours(network: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:
+def in_fours(network: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:
     """Those of `layers` in which two of every four weights along the input channels are zero."""
     return tuple(
         layer for layer in layers if weights.has_two_of_four(weight_of(network, layer), input_axis(network, layer))
